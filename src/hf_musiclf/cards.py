@@ -1,0 +1,85 @@
+"""From a run's report to its model card."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_musiclf.report import with_interval
+from hf_musiclf.runs import Run, write_whole
+from hf_musiclf.splits import format_leakage
+
+TEMPLATE = "model_card.md.jinja"
+SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
+METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1"}
+
+
+def write_card(run: Run, report: dict[str, Any]) -> None:
+    """Write README.md into the run's folder; on the first process only."""
+    if run.is_main:
+        text = str(model_card(report, run.output_dir.name))
+        write_whole(run.output_dir / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
+    """The card of a finished run. report: as in report.json. model_name: what a reader types to load it."""
+    data, model = report["data"], report["model"]
+    return ModelCard.from_template(
+        _card_data(report, model_name),
+        template_str=_template(),
+        title=f"{model['class']} for {data['task']}s of {data['source']}",
+        model_name=model_name,
+        model_class=model["class"],
+        base_model=model["base_model"],
+        parameters=model["parameters"],
+        trainable=model["trainable"],
+        majority=report["majority_class_accuracy"],
+        leakage=format_leakage(report["leakage"], data["group"]),
+        track=report["test"]["track"],
+        window=report["test"]["window"],
+        shown={
+            level: {name: with_interval(report["test"][level], name) for name in SHOWN} for level in ("track", "window")
+        },
+        sampling_rate=report["sampling_rate"],
+        **{key: report[key] for key in ("recipe", "command", "seed", "split_scheme", "split_seed", "training")},
+        **{key: data[key] for key in ("source", "task", "group", "licence", "citation", "labels", "skipped", "splits")},
+        window_seconds=report["window_seconds"],
+    )
+
+
+def _template() -> str:
+    """From the package, where a wheel puts it, or from the clone that the package is installed from in place."""
+    places = (Path(__file__).parent / "model_cards" / TEMPLATE, Path(__file__).parents[2] / "model_cards" / TEMPLATE)
+    return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
+
+
+def _card_data(report: dict[str, Any], model_name: str) -> ModelCardData:
+    data = report["data"]
+    results = [
+        EvalResult(
+            task_type="audio-classification",
+            task_name=f"Music {data['task']} classification",
+            dataset_type=data["dataset_id"] or data["source"].lower().replace(" ", "-"),
+            dataset_name=f"{data['source']} ({report['split_scheme']} split)",
+            dataset_split="test",
+            metric_type=METRIC_TYPES[name],
+            metric_name=f"{name.replace('_', ' ')} of whole tracks, 95 % interval {_interval(report, name)}",
+            metric_value=round(report["test"]["track"][name], 4),
+        )
+        for name in METRIC_TYPES
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["music", "audio", "hf-musiclf", f"music-{data['task']}-classification"],
+        base_model=report["model"]["base_model"],
+        datasets=[data["dataset_id"]] if data["dataset_id"] else None,
+        metrics=["accuracy", "f1"],
+        model_name=model_name,
+        eval_results=results,
+    )
+
+
+def _interval(report: dict[str, Any], name: str) -> str:
+    interval = report["test"]["track"][f"{name}_interval"]
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "not defined"

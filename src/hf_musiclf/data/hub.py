@@ -1,0 +1,149 @@
+"""Any script-free dataset with audio and label columns, on the Hub or local: what `datasets.load_dataset` reads."""
+
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+
+from hf_musiclf.audio import AudioError, audio_fingerprint
+from hf_musiclf.data.tracks import Source, TrackTable, groups_without_duplicates, readable_rows, track_features
+from hf_musiclf.errors import UserError
+from hf_musiclf.splits import SPLITS, check_every_label, grouped_split
+
+LABEL_COLUMNS = ("label", "genre", "labels")
+GROUP_COLUMNS = ("group", "artist")
+
+
+def load_hub_dataset(
+    name: str,
+    audio_column: str = "audio",
+    label_column: str | None = None,
+    group_column: str | None = None,
+    cache_dir: str | None = None,
+) -> TrackTable:
+    """The table of tracks of a dataset's splits taken together.
+
+    name: Hub id, or a local folder (Parquet, audiofolder). The label column holds class labels or text; the group
+    column is optional. Every file is decoded once. Its own train, validation and test make the split scheme `given`.
+    Raises UserError where the dataset or a column cannot be had.
+    """
+    parts = _load(name, cache_dir)
+    whole = datasets.concatenate_datasets(list(parts.values()))
+    if audio_column not in whole.column_names:
+        raise UserError(f"{name} has no column {audio_column!r}; it has {whole.column_names}: pass --audio_column")
+    label_column = _column(name, whole, label_column, LABEL_COLUMNS, "--label_column")
+    if label_column is None:
+        raise UserError(f"{name} has none of the columns {LABEL_COLUMNS}, it has {whole.column_names}: --label_column")
+    group_column = _column(name, whole, group_column, GROUP_COLUMNS, "--group_column")
+
+    labels, ids = _labels(name, whole, label_column)
+    features = track_features(labels)
+    text = {column: _text(whole, column) for column in ("track", "artist", "title")}
+    whole = whole.cast_column(audio_column, datasets.Audio(decode=False))
+    rows = whole.select_columns([audio_column]).map(
+        _table_row,
+        with_indices=True,
+        fn_kwargs={"audio_column": audio_column, "ids": ids, "text": text, "name": name},
+        remove_columns=[audio_column],
+        features=features,
+        desc="Decoding every track once",
+    )
+    group_values = _text(whole, group_column) if group_column else [None] * len(rows)
+    given = np.concatenate([[split] * len(part) for split, part in parts.items()])
+    readable = [index for index, error in enumerate(rows["error"][:]) if not error]
+    rows, skipped = readable_rows(rows)
+    if not len(rows):
+        raise UserError(f"{name}: none of its {len(skipped)} tracks can be decoded: {skipped[0]['reason']}")
+    groups = groups_without_duplicates([group_values[index] for index in readable], rows)
+    source = Source(name, "label", group_column or "group", "see the dataset's own card", f"dataset {name}", None)
+    schemes = {"random": _split_randomly}
+    if group_column:
+        schemes[group_column if group_column == "artist" else "group"] = _split_by_group
+    if set(SPLITS) <= set(parts):
+        schemes["given"] = _GivenSplit(given[readable])
+    return TrackTable(source, rows, tuple(labels), groups, skipped, schemes)
+
+
+def _load(name: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
+    try:
+        parts = datasets.load_dataset(name, cache_dir=cache_dir)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"dataset_name={name} cannot be loaded: {reason}") from error
+    return {"validation" if split == "valid" else str(split): part for split, part in parts.items()}
+
+
+def _column(name, rows, wanted, candidates, flag) -> str | None:
+    if wanted is not None and wanted not in rows.column_names:
+        raise UserError(f"{name} has no column {wanted!r}; it has {rows.column_names}: pass {flag}")
+    return wanted or next((column for column in candidates if column in rows.column_names), None)
+
+
+def _labels(name: str, rows: datasets.Dataset, column: str) -> tuple[Sequence[str], list[int]]:
+    values, kind = rows[column][:], rows.features[column]
+    if isinstance(kind, datasets.ClassLabel):
+        names = kind.names
+        ids = values
+    else:
+        names = sorted({str(value) for value in values})
+        ids = [names.index(str(value)) for value in values]
+    if len(set(ids)) < 2:
+        raise UserError(f"{name}: column {column!r} holds {len(set(ids))} label; a classifier needs two")
+    return names, ids
+
+
+def _text(rows: datasets.Dataset, column: str) -> list[str | None]:
+    if column not in rows.column_names:
+        return [None] * len(rows)
+    return [None if value in (None, "") else str(value) for value in rows[column][:]]
+
+
+def _table_row(row, index, audio_column, ids, text, name) -> dict:
+    audio = row[audio_column] or {"path": None, "bytes": None}
+    table_row = {
+        "track": text["track"][index] or f"{index:06d}",
+        "audio": audio,
+        "label": ids[index],
+        "artist": text["artist"][index],
+        "title": text["title"][index],
+        "error": None,
+    }
+    try:
+        info, digest = audio_fingerprint(audio)
+    except AudioError as error:
+        return {**table_row, "duration": None, "sampling_rate": None, "audio_hash": None, "error": str(error)}
+    return {
+        **table_row,
+        "duration": info.duration_seconds,
+        "sampling_rate": info.sampling_rate,
+        "audio_hash": digest,
+    }
+
+
+class _GivenSplit:
+    """The dataset's own train, validation and test."""
+
+    def __init__(self, split_of: np.ndarray):
+        self.split_of = split_of
+
+    def __call__(self, table: TrackTable, seed: int) -> dict[str, np.ndarray]:
+        splits = {split: np.flatnonzero(self.split_of == split) for split in SPLITS}
+        for split, items in splits.items():
+            if not len(items):
+                raise UserError(f"split_scheme=given: {table.source.name} has no readable track in {split}")
+        return splits
+
+
+def _split_by_group(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
+    labels = table.column("label")
+    splits = grouped_split(labels, table.groups, seed=seed)
+    word = table.source.group_word
+    check_every_label(splits, labels, table.labels, word, "use --split_scheme random", table.groups, word)
+    return splits
+
+
+def _split_randomly(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
+    labels = table.column("label")
+    splits = grouped_split(labels, seed=seed)
+    check_every_label(splits, labels, table.labels, "random", "three tracks a label are the least that can be split")
+    return splits

@@ -1,0 +1,105 @@
+"""From data arguments to splits of tracks and of windows."""
+
+import difflib
+from pathlib import Path
+
+import datasets
+
+from hf_musiclf.arguments import DataArguments
+from hf_musiclf.data import gtzan, synthetic
+from hf_musiclf.data.hub import load_hub_dataset
+from hf_musiclf.data.tracks import Source, Tracks, TrackTable, split_tracks
+from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
+from hf_musiclf.errors import UserError
+from hf_musiclf.splits import format_leakage
+from hf_musiclf.windows import seconds_to_samples
+
+SYNTHETIC = Source(
+    name="synthetic genres",
+    task="genre",
+    group_word="artist",
+    licence="Apache-2.0: rendered by this repository, free of any recording",
+    citation="hf_musiclf.data.synthetic",
+)
+
+
+def _gtzan(args: DataArguments) -> TrackTable:
+    return gtzan.load_gtzan(args.data_dir, args.cache_dir)
+
+
+def _synthetic(args: DataArguments) -> TrackTable:
+    """The synthetic corpus, written once and read by GTZAN's loader."""
+    if args.data_dir:
+        folder = Path(args.data_dir)
+    else:
+        # A change of the renderer is a new corpus.
+        name = f"hf_musiclf_synthetic_{synthetic.RENDERER}"
+        folder = Path(args.cache_dir or datasets.config.HF_DATASETS_CACHE) / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    synthetic.write_corpus(folder)
+    return gtzan.load_gtzan(str(folder), args.cache_dir, folder / "index.csv", SYNTHETIC)
+
+
+SOURCES = {"gtzan": _gtzan, "synthetic": _synthetic}
+
+
+def load_tracks(args: DataArguments, verbose: bool = True) -> Tracks:
+    """The splits of tracks that the arguments ask for; prints what was skipped, the counts and the leakage report.
+
+    verbose: False on all processes but the first. Raises UserError for an unknown source or split scheme, and for data
+    that cannot be had or cannot bear the scheme.
+    """
+    if args.dataset_name:
+        table = load_hub_dataset(
+            args.dataset_name, args.audio_column, args.label_column, args.group_column, args.cache_dir
+        )
+    elif args.dataset in SOURCES:
+        table = SOURCES[args.dataset](args)
+    else:
+        near = difflib.get_close_matches(args.dataset, SOURCES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(SOURCES)}"
+        raise UserError(f"dataset={args.dataset!r} is not known; {hint}")
+    if args.split_scheme not in table.schemes:
+        raise UserError(
+            f"split_scheme={args.split_scheme!r} is not known for {table.source.name}; choose from "
+            f"{', '.join(table.schemes)}"
+        )
+    tracks = split_tracks(table, args.split_scheme, args.split_seed)
+    if verbose:
+        print(describe_tracks(tracks), flush=True)
+    return tracks
+
+
+def describe_tracks(tracks: Tracks) -> str:
+    """Counts, skipped files and leakage as lines of text."""
+    source, skipped = tracks.table.source, tracks.table.skipped
+    lines = [f"{source.name}: {len(tracks.table)} tracks, {len(tracks.labels)} labels"]
+    if skipped:
+        named = ", ".join(entry["track"] for entry in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+        lines.append(f"warning: {len(skipped)} tracks cannot be decoded and are left out: {named}")
+    lines.append(f"split scheme {tracks.split_scheme}, seed {tracks.split_seed}:")
+    for split, counts in tracks.counts().items():
+        lines.append(
+            f"  {split}: {counts['tracks']} tracks, {counts['groups']} known {source.group_word}s, {counts['hours']} h"
+        )
+    lines.append("leakage:")
+    lines += ["  " + line for line in format_leakage(tracks.leakage, source.group_word).splitlines()]
+    return "\n".join(lines)
+
+
+def cut_windows(
+    tracks: Tracks, args: DataArguments, sampling_rate: int, seed: int = 0
+) -> dict[str, EvaluationWindows | RandomWindows]:
+    """Windows of every split: training ones as `train_windows` says, evaluation ones at the hop.
+
+    sampling_rate: the model's, in Hz. seed: of the random training windows.
+    """
+    window = seconds_to_samples(args.window_seconds, sampling_rate)
+    hop = seconds_to_samples(args.eval_hop_seconds or args.window_seconds, sampling_rate)
+    windows = {}
+    for split, items in tracks.splits.items():
+        if split == "train" and args.train_windows == "random":
+            windows[split] = RandomWindows(tracks.table, items, sampling_rate, window, seed)
+        else:
+            windows[split] = EvaluationWindows(tracks.table, items, sampling_rate, window, hop)
+    return windows

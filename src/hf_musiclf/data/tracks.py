@@ -1,0 +1,156 @@
+"""The table of tracks that every source makes, and its splits."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from hf_musiclf.audio import AudioError, audio_fingerprint
+from hf_musiclf.splits import count_labels, leakage_report, merge_groups
+
+# Files decoded side by side; what a batch holds in memory is this many excerpts.
+BATCH_TRACKS = 32
+
+TRACK_COLUMNS = {
+    "track": datasets.Value("string"),
+    "audio": datasets.Audio(decode=False),
+    "artist": datasets.Value("string"),
+    "title": datasets.Value("string"),
+    "duration": datasets.Value("float64"),  # seconds, as decoded
+    "sampling_rate": datasets.Value("int32"),  # Hz, of the file
+    "audio_hash": datasets.Value("string"),  # of the decoded samples
+    "error": datasets.Value("string"),  # why the audio cannot be decoded, null where it can
+}
+
+
+def track_features(labels: Sequence[str]) -> datasets.Features:
+    """Columns of a table of tracks with these labels. Audio stays encoded: `{"path", "bytes"}`."""
+    return datasets.Features({**TRACK_COLUMNS, "label": datasets.ClassLabel(names=list(labels))})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where tracks come from, for reports and cards."""
+
+    name: str
+    task: str  # what a label is: "genre", "composer"
+    group_word: str  # what a group is: "artist", "composition"
+    licence: str
+    citation: str
+    hub_id: str | None = None
+
+
+@dataclass(frozen=True)
+class TrackTable:
+    """All readable tracks of a source.
+
+    rows: a `datasets.Dataset` with the columns of `track_features`. groups: group of each row, None where unknown.
+    skipped: `{"track", "reason"}` of what could not be decoded. schemes: split scheme -> function of the table and a
+    seed that returns split name -> row indices.
+    """
+
+    source: Source
+    rows: datasets.Dataset
+    labels: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    skipped: tuple[dict[str, str], ...]
+    schemes: Mapping[str, Callable[["TrackTable", int], dict[str, np.ndarray]]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> list:
+        return self.rows[name][:]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """A table of tracks with its split: what a recipe works on.
+
+    splits: split name -> row indices into `table.rows`. leakage: see `splits.leakage_report`.
+    """
+
+    table: TrackTable
+    splits: dict[str, np.ndarray]
+    split_scheme: str
+    split_seed: int
+    leakage: dict[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.table.labels
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """For each split: tracks, groups, hours and tracks a label."""
+        labels, durations = self.table.column("label"), np.asarray(self.table.column("duration"))
+        return {
+            name: {
+                "tracks": len(items),
+                "groups": len({self.table.groups[item] for item in items} - {None}),
+                "hours": round(float(durations[items].sum()) / 3600, 3),
+                "labels": count_labels(items, labels, self.labels),
+            }
+            for name, items in self.splits.items()
+        }
+
+
+def split_tracks(table: TrackTable, scheme: str, seed: int) -> Tracks:
+    """Draw the split and find what leaks. `scheme` must be one of `table.schemes`."""
+    splits = table.schemes[scheme](table, seed)
+    titles = [
+        f"{artist} / {title}".casefold() if artist and title else None
+        for artist, title in zip(table.column("artist"), table.column("title"), strict=True)
+    ]
+    leakage = leakage_report(splits, table.groups, titles, table.column("audio_hash"))
+    return Tracks(table, splits, scheme, seed, leakage)
+
+
+def decoded_batches(files: Iterable[Mapping[str, Any]], features: datasets.Features) -> Iterator[pa.Table]:
+    """Decode every file once, several side by side, and yield tables of tracks.
+
+    files: mappings with track, label (id), artist, title, and audio `{"path", "bytes"}`. What cannot be decoded keeps
+    its row with the reason in `error` and without its bytes.
+    """
+    files = iter(files)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        while batch := list(islice(files, BATCH_TRACKS)):
+            rows = list(pool.map(_decoded, batch))
+            columns = {name: [row[name] for row in rows] for name in features}
+            yield pa.table(columns, schema=features.arrow_schema)
+
+
+def _decoded(file: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        info, digest = audio_fingerprint(file["audio"])
+    except AudioError as error:
+        empty = {"path": file["audio"]["path"], "bytes": None}
+        return {**file, "audio": empty, "duration": None, "sampling_rate": None, "audio_hash": None, "error": str(error)}
+    return {
+        **file,
+        "duration": info.duration_seconds,
+        "sampling_rate": info.sampling_rate,
+        "audio_hash": digest,
+        "error": None,
+    }
+
+
+def readable_rows(rows: datasets.Dataset) -> tuple[datasets.Dataset, tuple[dict[str, str], ...]]:
+    """The rows whose audio decodes, and track and reason of the others."""
+    errors = rows["error"][:]
+    skipped = tuple(
+        {"track": track, "reason": error} for track, error in zip(rows["track"][:], errors, strict=True) if error
+    )
+    if skipped:
+        rows = rows.select([index for index, error in enumerate(errors) if not error])
+    return rows, skipped
+
+
+def groups_without_duplicates(groups: Sequence[str | None], rows: datasets.Dataset) -> tuple[str | None, ...]:
+    """Groups in which exact duplicates, by the hash of their samples, stand together."""
+    return tuple(merge_groups(groups, rows["audio_hash"][:]))

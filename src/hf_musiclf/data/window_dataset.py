@@ -1,0 +1,97 @@
+"""Windows as rows: datasets of waveforms read by seeking, a window at a time. Workers only read and resample."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_musiclf.audio import read_audio
+from hf_musiclf.data.tracks import TrackTable
+from hf_musiclf.windows import random_window_start, seconds_to_samples, window_starts
+
+
+class _Windows(torch.utils.data.Dataset):
+    """What both kinds of windows share: items are `{"waveform": (time,) float32, "labels": int}`.
+
+    A waveform of a track shorter than the window keeps its length: the features pad it as the model's extractor does.
+    """
+
+    def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int):
+        self.audio = table.rows.select_columns(["audio"])
+        self.sampling_rate = sampling_rate
+        self.window = window
+        self.rows = np.asarray(rows)
+        labels, durations, names = (table.column(name) for name in ("label", "duration", "track"))
+        self.label_of_track = np.array([labels[row] for row in self.rows], dtype=np.int64)
+        self.samples_of_track = np.array([seconds_to_samples(durations[row], sampling_rate) for row in self.rows])
+        self.track_names = [names[row] for row in self.rows]
+        self.group_of_track = [table.groups[row] for row in self.rows]
+
+    def _read(self, track: int, start: int) -> dict[str, Any]:
+        waveform = read_audio(
+            self.audio[int(self.rows[track])]["audio"],
+            self.sampling_rate,
+            start_seconds=start / self.sampling_rate,
+            duration_seconds=self.window / self.sampling_rate,
+        )
+        return {"waveform": waveform, "labels": int(self.label_of_track[track])}
+
+
+class RandomWindows(_Windows):
+    """One random window of each track an epoch, drawn from the seed, the epoch and the track's row alone."""
+
+    def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int, seed: int):
+        super().__init__(table, rows, sampling_rate, window)
+        self.seed = seed
+        # In shared memory, so that workers that live across epochs see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        samples = int(self.samples_of_track[index])
+        start = random_window_start(samples, self.window, self.seed, int(self._epoch), int(self.rows[index]))
+        return self._read(index, start)
+
+
+class EvaluationWindows(_Windows):
+    """Every window of every track at a hop, in the order of the tracks.
+
+    track_of_window: `(windows,)` position of each window's track in `rows`.
+    """
+
+    def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int, hop: int):
+        super().__init__(table, rows, sampling_rate, window)
+        starts = [window_starts(int(samples), window, hop) for samples in self.samples_of_track]
+        self.start_of_window = np.array([start for track in starts for start in track])
+        self.track_of_window = np.repeat(np.arange(len(starts)), [len(track) for track in starts])
+
+    def __len__(self) -> int:
+        return len(self.start_of_window)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._read(int(self.track_of_window[index]), int(self.start_of_window[index]))
+
+    @property
+    def label_of_window(self) -> np.ndarray:
+        return self.label_of_track[self.track_of_window]
+
+    @property
+    def group_of_window(self) -> list[str]:
+        """Group of each window; a track of unknown group is its own."""
+        names = [group or f"track {name}" for group, name in zip(self.group_of_track, self.track_names, strict=True)]
+        return [names[track] for track in self.track_of_window]
+
+
+def collate_windows(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """`{"waveforms": (batch, time) float32, zeros behind short ones, "lengths": (batch,) samples, "labels": (batch,)}`."""
+    lengths = torch.tensor([len(item["waveform"]) for item in items])
+    waveforms = torch.zeros(len(items), int(lengths.max()))
+    for row, item in zip(waveforms, items, strict=True):
+        row[: len(item["waveform"])] = torch.from_numpy(item["waveform"])
+    return {"waveforms": waveforms, "lengths": lengths, "labels": torch.tensor([item["labels"] for item in items])}

@@ -1,0 +1,151 @@
+"""Confidence intervals of a music classifier's scores, by the bootstrap.
+
+Windows of one track, and tracks of one artist, are not independent, so intervals resample whole groups.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse, stats
+
+from hf_musiclf.probabilities import checked, checked_ids, id_codes, in_top
+
+BOOTSTRAPPED = ("accuracy", "balanced_accuracy", "macro_f1", "top_3_accuracy", "roc_auc")
+_PROPORTIONS = ("accuracy", "balanced_accuracy", "top_3_accuracy")
+
+
+def bootstrap_intervals(
+    probabilities, labels, groups: Sequence[Hashable], n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> dict:
+    """Percentile intervals by resampling whole groups with replacement: name in BOOTSTRAPPED -> [low, high] or None.
+
+    Percentile bootstrap: Efron & Tibshirani 1993, ch. 13; Davison & Hinkley 1997, ch. 5. Groups as the unit: Field &
+    Welsh 2007, "Bootstrapping clustered data". Ten windows of one track stay together and count as one witness.
+
+    probabilities: `(n, classes)`. labels: `(n,)` int. groups: `(n,)` hashable ids; an item whose id is None (or NaN)
+    is its own group.
+
+    - A class may be absent from a resample. Balanced accuracy is then the mean over the classes with support in that
+      resample, macro F1 over those with support or predictions, ROC AUC over those with items on both sides; a
+      resample without any is left out.
+    - Where every item is right (or every one wrong) each resample says the same and the percentiles collapse to one
+      point, which claims too much. The three accuracies then get the bound of Clopper & Pearson 1934 with n = the
+      number of groups, a group being one trial that is right if all of it is. For accuracies over groups of one size
+      it holds with at least the stated confidence; for balanced accuracy it is an approximation. Macro F1 and ROC AUC
+      at 0 or 1 have no such bound: None.
+    - Top-3 accuracy over at most three classes is 1 by definition, and so is its interval.
+    - Fewer than two groups say nothing about the spread: None for every name.
+
+    Raises ValueError as `classification_metrics` does, for groups of another length, n_resamples < 1, or confidence
+    outside (0, 1).
+    """
+    probabilities, labels = checked(probabilities, labels)
+    codes = id_codes(checked_ids(groups, len(labels), "groups"))
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples={n_resamples} must be at least 1")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95")
+    n_groups = codes.max() + 1
+    if n_groups < 2:
+        return dict.fromkeys(BOOTSTRAPPED)
+    sums = _group_sums(probabilities, labels, codes)
+    point = _scores_of_resamples(np.ones((1, n_groups)), sums)
+    resampled = _resample(sums, n_resamples, seed)
+    intervals = {k: _interval(k, point[k][0], resampled[k], n_groups, confidence) for k in BOOTSTRAPPED}
+    return intervals | ({"top_3_accuracy": [1.0, 1.0]} if probabilities.shape[1] <= 3 else {})
+
+
+class _GroupSums(NamedTuple):
+    """What a resample needs to know of each group: `(groups, classes)` tables, and `auc`, two sparse tables a class."""
+
+    hits: np.ndarray
+    support: np.ndarray
+    predicted: np.ndarray
+    in_top_3: np.ndarray  # (groups,)
+    auc: list
+
+
+def _group_sums(probabilities: np.ndarray, labels: np.ndarray, codes: np.ndarray) -> _GroupSums:
+    n_groups, n_classes = codes.max() + 1, probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+
+    def table(class_ids, weights=None):
+        cells = np.bincount(codes * n_classes + class_ids, weights, minlength=n_groups * n_classes)
+        return cells.reshape(n_groups, n_classes).astype(np.float64)
+
+    return _GroupSums(
+        hits=table(labels, predicted == labels),
+        support=table(labels),
+        predicted=table(predicted),
+        in_top_3=np.bincount(codes, in_top(probabilities, labels, 3), minlength=n_groups),
+        auc=[_auc_tables(labels == class_id, probabilities[:, class_id], codes) for class_id in range(n_classes)],
+    )
+
+
+def _auc_tables(
+    positive: np.ndarray, scores: np.ndarray, codes: np.ndarray
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Tables of the positives `(levels, groups)` and negatives `(levels + 1, groups)`, a level being a positive score.
+
+    AUC = sum over positives of (negatives below + half the tied ones) / pairs, the midrank form of Hanley & McNeil
+    1982. Half of each negative enters at the first level >= its score and half at the first level > its score: the
+    running sum over levels is just that bracket, whatever the items weigh, and no resample needs sorting.
+    """
+    levels, level = np.unique(scores[positive], return_inverse=True)
+    n_groups = codes.max() + 1
+    positives = sparse.coo_array((np.ones(len(level)), (level, codes[positive])), shape=(len(levels), n_groups))
+    negative, owner = scores[~positive], codes[~positive]
+    entry = np.concatenate([np.searchsorted(levels, negative, side) for side in ("left", "right")])
+    halves = (np.full(len(entry), 0.5), (entry, np.tile(owner, 2)))
+    return positives.tocsr(), sparse.coo_array(halves, shape=(len(levels) + 1, n_groups)).tocsr()
+
+
+def _resample(sums: _GroupSums, n_resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """BOOTSTRAPPED scores `(n_resamples,)`, each of as many groups as there are, drawn with replacement."""
+    rng, n_groups = np.random.default_rng(seed), len(sums.support)
+    rows = max(1, 4_000_000 // int(sums.support.sum()))  # a table of (rows, items) float64 stays under 32 MB
+    sizes = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)]
+    uniform = np.full(n_groups, 1 / n_groups)
+    chunks = [_scores_of_resamples(rng.multinomial(n_groups, uniform, size=size), sums) for size in sizes]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in BOOTSTRAPPED}
+
+
+def _scores_of_resamples(counts: np.ndarray, sums: _GroupSums) -> dict[str, np.ndarray]:
+    """BOOTSTRAPPED scores `(resamples,)`, group g occurring `counts[r, g]` times in resample r; NaN where undefined."""
+    counts = counts.astype(np.float64)
+    hits, support, predicted = (counts @ table for table in (sums.hits, sums.support, sums.predicted))
+    items = support.sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / items,
+        "balanced_accuracy": _mean_defined(hits, support),
+        "macro_f1": _mean_defined(2 * hits, support + predicted),
+        "top_3_accuracy": counts @ sums.in_top_3 / items,
+        "roc_auc": _mean_defined(*_auc_fractions(counts, support, sums.auc)),
+    }
+
+
+def _auc_fractions(counts: np.ndarray, support: np.ndarray, tables: list) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs in the right order and all pairs, each `(resamples, classes)`."""
+    columns = np.ascontiguousarray(counts.T)  # a sparse product runs along the resamples, contiguous here
+    ordered = [((pos @ columns) * np.cumsum(neg @ columns, axis=0)[:-1]).sum(axis=0) for pos, neg in tables]
+    return np.stack(ordered, axis=1), support * (support.sum(axis=1, keepdims=True) - support)
+
+
+def _mean_defined(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """Mean over classes of numerator / denominator where the denominator is not 0; NaN in a row without any."""
+    defined = denominators > 0
+    ratios = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=defined)
+    number = defined.sum(axis=1)
+    return np.divide(ratios.sum(axis=1), number, out=np.full(len(ratios), np.nan), where=number > 0)
+
+
+def _interval(name: str, point: float, scores: np.ndarray, n_groups: int, confidence: float) -> list[float] | None:
+    tail = (1 - confidence) / 2
+    if point in (0.0, 1.0):
+        if name not in _PROPORTIONS:
+            return None
+        bound = float(stats.beta.ppf(tail, n_groups, 1))  # Clopper-Pearson for n of n; none of n mirrors it
+        return [bound, 1.0] if point == 1.0 else [0.0, 1.0 - bound]
+    scores = scores[~np.isnan(scores)]
+    return np.quantile(scores, [tail, 1 - tail]).tolist() if len(scores) and not np.isnan(point) else None

@@ -1,0 +1,111 @@
+"""From model arguments to a classifier and its features: from a checkpoint, or from scratch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedModel, logging
+
+from hf_musiclf.arguments import ModelArguments
+from hf_musiclf.errors import UserError
+from hf_musiclf.labels import label_mappings
+from hf_musiclf.models import ast
+from hf_musiclf.models.freezing import set_trainable
+
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast,)}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a recipe trains, and what the report says of it.
+
+    features: waveforms -> model inputs; `features.extractor` is saved with the model. facts: JSON types only.
+    """
+
+    model: PreTrainedModel
+    features: Any
+    facts: dict[str, Any]
+
+
+def load_classifier(
+    args: ModelArguments, labels: Sequence[str], window_seconds: float, model_type: str, verbose: bool = True
+) -> LoadedModel:
+    """A classifier with one output a label, its layers frozen as `args.train_layers` says.
+
+    model_type: the architecture that the recipe is for. verbose: False on all processes but the first. Raises UserError
+    for a checkpoint that is not there, of another architecture or with weights missing, and for a window that the model
+    cannot take.
+    """
+    family = FAMILIES[model_type]
+    label2id, id2label = label_mappings(labels)
+    if args.model == "random":
+        config = family.random_config(args.config_overrides(), window_seconds)
+        config.label2id, config.id2label = label2id, id2label
+        extractor = family.random_extractor(config)
+        model = family.model_class(config)
+        notes = ["all weights are new (--model random)"]
+    else:
+        if args.config_overrides():
+            raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
+        model, extractor, notes = _from_checkpoint(args, family, label2id, id2label)
+        note = family.fit_window(model, extractor, window_seconds)
+        notes += [note] if note else []
+    counts = set_trainable(model, args.train_layers)
+    features = family.make_features(extractor)
+    name = type(model).__name__
+    if verbose:
+        print(
+            f"{name}: {counts['parameters']:,} parameters, {counts['trainable']:,} of them trained; {'; '.join(notes)}",
+            flush=True,
+        )
+    base = None if args.model == "random" else args.model
+    return LoadedModel(model, features, {"class": name, "base_model": base, **counts, "notes": notes})
+
+
+def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):
+    """Model and extractor of a checkpoint, its head replaced where it has another number of labels."""
+    try:
+        config = AutoConfig.from_pretrained(args.model, revision=args.model_revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model={args.model!r} cannot be loaded: {_first_line(error)}") from error
+    if config.model_type != family.MODEL_TYPE:
+        raise UserError(
+            f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
+            f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
+        )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is new is said below, in one line
+    try:
+        model, found = family.model_class.from_pretrained(
+            args.model,
+            revision=args.model_revision,
+            label2id=label2id,
+            id2label=id2label,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        extractor = family.extractor_class.from_pretrained(args.model, revision=args.model_revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"model={args.model!r} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    new = {entry if isinstance(entry, str) else entry[0] for key in ("missing_keys", "mismatched_keys") for entry in found[key]}
+    prefix = model.base_model_prefix + "."
+    lost = sorted(key for key in new if key.startswith(prefix))
+    if lost:
+        raise UserError(
+            f"model={args.model!r} lacks {len(lost)} weights of {family.MODEL_TYPE}'s backbone, {lost[0]} among them; it "
+            "is damaged or of another architecture"
+        )
+    if not new and config.label2id == label2id:
+        return model, extractor, [f"{args.model}: its head has these labels and is kept"]
+    if not new:  # a head of the same size for other labels would start from what it had learnt for those
+        for module in model.children():
+            if module is not model.base_model:
+                module.apply(model._init_weights)
+    return model, extractor, [f"{args.model}: head of {config.num_labels} labels replaced by a new one of {len(label2id)}"]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,189 @@
+"""What a run leaves: model, report.json, pictures, predictions.csv."""
+
+import csv
+import datetime
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_musiclf.data.tracks import Tracks
+from hf_musiclf.data.window_dataset import EvaluationWindows
+from hf_musiclf.metrics import score_windows
+from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
+from hf_musiclf.probabilities import mean_by_track, softmax
+from hf_musiclf.runs import REPORT_FILE, Run, write_json, write_whole
+
+if TYPE_CHECKING:
+    from hf_musiclf.training import MusicTrainer
+
+PACKAGES = (
+    "hf-musiclf", "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub",
+    "soundfile", "soxr", "numpy", "scikit-learn",
+)  # fmt: skip
+
+
+def write_report(
+    trainer: "MusicTrainer", run: Run, tracks: Tracks, logits: dict[str, np.ndarray], training: dict[str, Any]
+) -> dict[str, Any]:
+    """Score the splits and write the run's files; report.json comes last and marks the run as finished.
+
+    logits: split name -> `(windows, labels)`. training: facts of the fit. Returns the report; other processes than the
+    first take part in saving and return it too.
+    """
+    probabilities = {split: softmax(values) for split, values in logits.items()}
+    scores = {
+        split: score_split(trainer.windows[split], probabilities[split], tracks.labels, run.bootstrap_resamples)
+        for split in probabilities
+    }
+    report = build_report(trainer, run, tracks, training, scores)
+    save_model(trainer, run.output_dir, is_main=run.is_main)
+    if run.is_main:
+        write_predictions(run.output_dir / "predictions.csv", trainer.windows, probabilities, tracks.labels)
+        draw_report(run.output_dir / "report", trainer.windows["test"], probabilities["test"], report)
+        write_json(run.output_dir / REPORT_FILE, report)
+        print(describe_report(report, run.output_dir), flush=True)
+    return report
+
+
+def score_split(
+    windows: EvaluationWindows, probabilities: np.ndarray, labels: tuple[str, ...], n_resamples: int
+) -> dict[str, Any]:
+    """`{"window": ..., "track": ...}` of `metrics.score_windows`, with the label's name in every per-class row.
+
+    probabilities: `(windows, labels)`.
+    """
+    scores = score_windows(
+        probabilities,
+        windows.label_of_window,
+        groups=windows.group_of_window,
+        tracks=windows.track_of_window,
+        n_resamples=n_resamples,
+    )
+    for level in scores.values():
+        level["per_class"] = [
+            {"label": label, **row} for label, row in zip(labels, level["per_class"], strict=True)
+        ]
+    return scores
+
+
+def build_report(
+    trainer: "MusicTrainer", run: Run, tracks: Tracks, training: dict[str, Any], scores: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that report.json holds."""
+    source = tracks.table.source
+    counts = tracks.counts()
+    for split, windows in trainer.windows.items():
+        counts[split]["windows"] = len(windows)
+    train_labels = list(counts["train"]["labels"].values())
+    test_labels = list(counts["test"]["labels"].values())
+    return {
+        "recipe": run.recipe,
+        "command": run.command,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "seed": run.arguments["seed"],
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "data": {
+            "source": source.name,
+            "dataset_id": source.hub_id or run.arguments["dataset_name"],
+            "task": source.task,
+            "group": source.group_word,
+            "licence": source.licence,
+            "citation": source.citation,
+            "labels": list(tracks.labels),
+            "tracks": len(tracks.table),
+            "skipped": list(tracks.table.skipped),
+            "splits": counts,
+        },
+        "split_scheme": tracks.split_scheme,
+        "split_seed": tracks.split_seed,
+        "leakage": tracks.leakage,
+        "model": trainer.loaded.facts,
+        "sampling_rate": trainer.features.sampling_rate,
+        "window_seconds": run.arguments["window_seconds"],
+        "majority_class_accuracy": test_labels[int(np.argmax(train_labels))] / sum(test_labels),
+        "training": training,
+        **scores,
+        "arguments": run.arguments,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
+    """Model and extractor into `folder`, each file whole or not there. All processes take part."""
+    beside = folder / ".model.part"
+    trainer.save_model(str(beside), _internal_call=True)
+    if not is_main:
+        return
+    for path in sorted(beside.iterdir()):
+        if path.name != "training_args.bin":  # a pickle; report.json tells the arguments
+            path.replace(folder / path.name)
+    shutil.rmtree(beside)
+
+
+def write_predictions(path: Path, windows: dict, probabilities: dict[str, np.ndarray], labels: tuple[str, ...]) -> Path:
+    """One row a track of validation and test: split, track, label, predicted, and the probability of each label."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["split", "track", "label", "predicted", *labels])
+            for split, of_windows in probabilities.items():
+                ids, of_tracks = mean_by_track(of_windows, windows[split].track_of_window)
+                for track, row in zip(ids, of_tracks, strict=True):
+                    name, label = windows[split].track_names[track], labels[windows[split].label_of_track[track]]
+                    writer.writerow([split, name, label, labels[row.argmax()], *(f"{value:.6f}" for value in row)])
+
+    return write_whole(path, write)
+
+
+def draw_report(folder: Path, windows: EvaluationWindows, probabilities: np.ndarray, report: dict[str, Any]) -> None:
+    """The pictures of the test split, by track, and of training."""
+    labels = report["data"]["labels"]
+    _, of_tracks = mean_by_track(probabilities, windows.track_of_window)
+    scores = report["test"]["track"]
+    about = f"{report['recipe']}, {report['data']['source']}, {report['split_scheme']} split, test tracks"
+    plot_confusion_matrix(scores["confusion"], labels, folder / "confusion_matrix.png", about)
+    plot_roc_curves(of_tracks, windows.label_of_track, labels, folder / "roc_curves.png", about)
+    plot_per_class(scores["per_class"], labels, folder / "per_class.png", about)
+    plot_validation(
+        report["training"]["history"],
+        folder / "validation.png",
+        f"{report['recipe']}, {report['data']['source']}, validation",
+        best_step=report["training"]["best_step"],
+    )
+
+
+def with_interval(scores: dict[str, Any], name: str) -> str:
+    """`0.740 [0.650, 0.830]`, the 95 % interval in brackets where there is one.
+
+    >>> with_interval({"accuracy": 0.74, "accuracy_interval": [0.65, 0.83]}, "accuracy")
+    '0.740 [0.650, 0.830]'
+    """
+    value, interval = scores[name], scores.get(f"{name}_interval")
+    if value is None:
+        return "not defined"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def describe_report(report: dict[str, Any], folder: Path) -> str:
+    """The result in a few lines, and where the files are."""
+    track, window = report["test"]["track"], report["test"]["window"]
+    lines = [
+        f"test, {track['n']} whole tracks, 95 % intervals over {report['data']['group']}s:",
+        f"  accuracy {with_interval(track, 'accuracy')}, macro F1 {with_interval(track, 'macro_f1')}"
+        f" (the majority class alone: {report['majority_class_accuracy']:.3f})",
+        f"  by window: accuracy {with_interval(window, 'accuracy')} of {window['n']} windows",
+        f"model, report.json, predictions.csv and the model card: {folder}",
+        f"pictures: {folder / 'report'}",
+    ]
+    return "\n".join(lines)

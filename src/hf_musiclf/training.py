@@ -1,0 +1,162 @@
+"""The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+
+from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.data.tracks import Tracks
+from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
+from hf_musiclf.errors import UserError
+from hf_musiclf.metrics import classification_metrics
+from hf_musiclf.models.loading import LoadedModel
+from hf_musiclf.probabilities import mean_by_track, softmax
+from hf_musiclf.report import write_report
+from hf_musiclf.runs import (
+    RUN_FILE,
+    Run,
+    how_to_go_on,
+    is_disk_full,
+    remove_half_checkpoints,
+    write_json,
+)
+
+# A checkpoint holds the weights and Adam's two moments of each, all float32.
+COPIES_IN_A_CHECKPOINT = 3
+BYTES_A_PARAMETER = 4
+
+
+class _EpochOfWindows(TrainerCallback):
+    """Tells the training windows which epoch begins, before any worker of that epoch starts."""
+
+    def __init__(self, windows: RandomWindows):
+        self.windows = windows
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.windows.set_epoch(int(state.epoch or 0))
+
+
+class MusicTrainer(Trainer):
+    """Trainer over windows: a batch of waveforms becomes model inputs on the model's device.
+
+    loaded: model and features. windows: split name -> windows, with train, validation and test. The model is chosen by
+    `metric_for_best_model` on the validation split.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        windows: dict[str, EvaluationWindows | RandomWindows],
+        args: RecipeTrainingArguments,
+        **kwargs,
+    ):
+        self.loaded, self.windows, self.features = loaded, windows, loaded.features
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if isinstance(windows["train"], RandomWindows):
+            callbacks.append(_EpochOfWindows(windows["train"]))
+        if args.early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        super().__init__(
+            model=loaded.model,
+            args=args,
+            train_dataset=windows["train"],
+            eval_dataset=windows["validation"],
+            data_collator=collate_windows,
+            processing_class=loaded.features.extractor,
+            compute_metrics=self._validation_metrics,
+            callbacks=callbacks,
+            **kwargs,
+        )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        if "waveforms" in inputs:
+            inputs = dict(inputs)
+            inputs.update(self.features(inputs.pop("waveforms"), inputs.pop("lengths")))
+        return inputs
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: Transformers estimates it from token counts, which waveforms do not have."""
+        return 0
+
+    def _validation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        windows = self.windows["validation"]
+        probabilities = softmax(prediction.predictions)
+        of_windows = classification_metrics(probabilities, windows.label_of_window)
+        _, by_track = mean_by_track(probabilities, windows.track_of_window)
+        of_tracks = classification_metrics(by_track, windows.label_of_track)
+        return {
+            "track_accuracy": of_tracks["accuracy"],
+            "track_macro_f1": of_tracks["macro_f1"],
+            "track_log_loss": of_tracks["log_loss"],
+            "window_accuracy": of_windows["accuracy"],
+        }
+
+    def logits(self, windows: EvaluationWindows) -> np.ndarray:
+        """`(windows, labels)` float32, each window once and in order, on any number of processes."""
+        metrics, self.compute_metrics = self.compute_metrics, None
+        try:
+            logits = self.predict(windows).predictions
+        finally:
+            self.compute_metrics = metrics
+        assert len(logits) == len(windows), f"{len(logits)} logits for {len(windows)} windows"
+        return logits.astype(np.float32)
+
+
+def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[str, Any]:
+    """Fit, choose the model on validation, read the test split once, and leave everything in the run's folder.
+
+    Returns the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk.
+    """
+    if run.is_main:
+        _check_space(trainer, run.output_dir)
+        remove_half_checkpoints(run.output_dir)
+        about = {"recipe": run.recipe, "arguments": run.arguments, "leakage": tracks.leakage}
+        write_json(run.output_dir / RUN_FILE, about)
+    try:
+        started = time.monotonic()
+        fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
+        seconds = time.monotonic() - started
+        logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
+        training = {
+            "seconds_since_start_or_resume": round(seconds, 1),
+            "steps": fitted.global_step,
+            "epochs": round(trainer.state.epoch or 0, 3),
+            "processes": trainer.args.world_size,
+            "device": str(trainer.args.device),
+            "train_loss": fitted.training_loss,
+            "best_step": trainer.state.best_global_step,
+            "best_metric": trainer.state.best_metric,
+            "metric_for_best_model": trainer.args.metric_for_best_model,
+            "history": trainer.state.log_history,
+        }
+        return write_report(trainer, run, tracks, logits, training)
+    except BaseException as error:
+        if run.is_main:
+            remove_half_checkpoints(run.output_dir)
+        if is_disk_full(error):
+            folder = run.output_dir
+            raise UserError(f"the disk of output_dir={folder} is full; free some, then {how_to_go_on(folder)}") from error
+        if run.is_main:
+            print(f"\nthe run did not finish; {how_to_go_on(run.output_dir)}", file=sys.stderr, flush=True)
+        raise
+
+
+def _check_space(trainer: MusicTrainer, folder: Path) -> None:
+    """Refuse to start a run whose checkpoints cannot fit."""
+    kept = 1 + (trainer.args.save_total_limit or 1)
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    needed = parameters * BYTES_A_PARAMETER * (COPIES_IN_A_CHECKPOINT * kept + 1)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e9:.2f} GB, the disk has "
+            f"{free / 1e9:.2f} GB left; free some, or name a folder on another disk"
+        )
+
