@@ -56,7 +56,7 @@ def describe_corpus(folder):
     with open(folder / "index.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     genres = [row["track"].split(".")[0] for row in rows]
-    paths = [folder / "genres" / genre / f"{row['track']}.wav" for genre, row in zip(genres, rows)]
+    paths = [folder / "genres" / genre / f"{row['track']}.wav" for genre, row in zip(genres, rows, strict=True)]
     with ProcessPoolExecutor() as pool:
         features = np.array(list(pool.map(track_features, paths, chunksize=8)))
     return features, np.array([GENRES.index(genre) for genre in genres]), np.array([row["artist"] for row in rows])
@@ -67,7 +67,7 @@ def evaluate(split, features, genres, artists, repeats):
     predicted = np.empty((repeats, len(genres)), int)
     for repeat in range(repeats):
         folds = SPLITS[split](FOLDS, shuffle=True, random_state=repeat)
-        for train, test in folds.split(features, genres, artists):
+        for train, test in folds.split(features, genres, artists if split == "artist" else None):
             model = make_pipeline(StandardScaler(), SVC(C=10))
             predicted[repeat, test] = model.fit(features[train], genres[train]).predict(features[test])
     certain = np.eye(len(GENRES))[predicted.ravel()]

@@ -48,9 +48,9 @@ def test_the_same_arguments_give_the_same_samples_and_any_other_argument_others(
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="unknown genre 'polka'; the synthetic corpus knows blues, classical"):
         render_track("polka", 0, 0)
-    with pytest.raises(ValueError, match="artist=-1.*negative"):
+    with pytest.raises(ValueError, match=r"artist=-1.*negative"):
         render_track("pop", -1, 0)
-    with pytest.raises(ValueError, match="sampling_rate=4000.*8000 Hz"):
+    with pytest.raises(ValueError, match=r"sampling_rate=4000.*8000 Hz"):
         render_track("pop", 0, 0, sampling_rate=4000)
 
 
@@ -136,7 +136,7 @@ def test_a_second_call_returns_the_corpus_as_it_is(corpus):
 def test_any_other_folder_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="exists and is no synthetic corpus"):
         write_corpus(tmp_path, **SMALL)
-    with pytest.raises(ValueError, match="holds the synthetic corpus of .*'seed': 0.*not .*'seed': 7"):
+    with pytest.raises(ValueError, match=r"holds the synthetic corpus of .*'seed': 0.*not .*'seed': 7"):
         write_corpus(corpus, **SMALL, seed=7)
     with pytest.raises(ValueError, match="tracks_per_artist=0"):
         write_corpus(tmp_path / "new", tracks_per_artist=0)
@@ -145,7 +145,7 @@ def test_any_other_folder_is_refused(corpus, tmp_path):
 def test_a_corpus_that_lost_a_track_is_refused(tmp_path):
     folder = write_corpus(tmp_path / "corpus", 1, 1, seconds=0.1, sampling_rate=8000)
     (folder / "genres/pop/pop.00000.wav").unlink()
-    with pytest.raises(ValueError, match="has lost 1 of its 10 tracks, as genres/pop/pop.00000.wav"):
+    with pytest.raises(ValueError, match=r"has lost 1 of its 10 tracks, as genres/pop/pop.00000.wav"):
         write_corpus(folder, 1, 1, seconds=0.1, sampling_rate=8000)
 
 

@@ -143,6 +143,8 @@ class RecipeTrainingArguments(TrainingArguments):
         if self.remove_unused_columns:
             raise UserError("remove_unused_columns=True would drop the waveforms; leave it False")
         super().__post_init__()
+        if self.device.type == "cpu":  # pinned memory is for copies to a GPU
+            self.dataloader_pin_memory = False
 
 
 ARGUMENT_CLASSES = (DataArguments, ModelArguments, RecipeTrainingArguments)

@@ -1,15 +1,16 @@
-"""From a run's report to its model card."""
+"""From a run's report to its model card, and from splits of tracks to their dataset card."""
 
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
+from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.report import with_interval
 from hf_musiclf.runs import Run, write_whole
 from hf_musiclf.splits import format_leakage
 
-TEMPLATE = "model_card.md.jinja"
+MODEL_TEMPLATE, DATASET_TEMPLATE = "model_card.md.jinja", "dataset_card.md.jinja"
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1"}
 
@@ -26,7 +27,7 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
     data, model = report["data"], report["model"]
     return ModelCard.from_template(
         _card_data(report, model_name),
-        template_str=_template(),
+        template_str=_template(MODEL_TEMPLATE),
         title=f"{model['class']} for {data['task']}s of {data['source']}",
         model_name=model_name,
         model_class=model["class"],
@@ -47,9 +48,41 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
     )
 
 
-def _template() -> str:
+def dataset_card(tracks: Tracks, name: str, command: str, files: dict[str, list[str]]) -> DatasetCard:
+    """The card of exported splits. files: split name -> paths inside the dataset's folder. command: what made them."""
+    source = tracks.table.source
+    return DatasetCard.from_template(
+        DatasetCardData(
+            task_categories=["audio-classification"],
+            tags=["music", "hf-musiclf"],
+            pretty_name=f"{source.name}, split by {tracks.split_scheme}",
+            configs=[
+                {
+                    "config_name": "default",
+                    "data_files": [{"split": split, "path": paths} for split, paths in files.items()],
+                }
+            ],
+        ),
+        template_str=_template(DATASET_TEMPLATE),
+        title=f"{source.name}, split by {tracks.split_scheme}",
+        name=name,
+        command=command,
+        source=source.name,
+        group=source.group_word,
+        licence=source.licence,
+        citation=source.citation,
+        labels=tracks.labels,
+        split_scheme=tracks.split_scheme,
+        split_seed=tracks.split_seed,
+        splits=tracks.counts(),
+        skipped=tracks.table.skipped,
+        leakage=format_leakage(tracks.leakage, source.group_word),
+    )
+
+
+def _template(name: str) -> str:
     """From the package, where a wheel puts it, or from the clone that the package is installed from in place."""
-    places = (Path(__file__).parent / "model_cards" / TEMPLATE, Path(__file__).parents[2] / "model_cards" / TEMPLATE)
+    places = (Path(__file__).parent / "model_cards" / name, Path(__file__).parents[2] / "model_cards" / name)
     return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+from transformers.utils import logging
 
 from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.data.tracks import Tracks
@@ -80,6 +81,29 @@ class MusicTrainer(Trainer):
             inputs.update(self.features(inputs.pop("waveforms"), inputs.pop("lengths")))
         return inputs
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if model is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._load_weights(self.state.best_model_checkpoint)
+
+    def _load_weights(self, folder: str) -> None:
+        """Load a checkpoint's weights, every one of them.
+
+        Transformers 5 saves some classes, AST among them, under the key names of their published checkpoints, which
+        differ from the names inside the model. `from_pretrained` translates them; Trainer's own loading (as of 5.23)
+        does not, warns of missing keys, and goes on with the weights that it has.
+        """
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        saved = type(model).from_pretrained(folder)
+        model.load_state_dict(saved.state_dict(), strict=True)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Transformers estimates it from token counts, which waveforms do not have."""
         return 0
@@ -118,6 +142,7 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
         remove_half_checkpoints(run.output_dir)
         about = {"recipe": run.recipe, "arguments": run.arguments, "leakage": tracks.leakage}
         write_json(run.output_dir / RUN_FILE, about)
+    logging.disable_progress_bar()  # of writing files, between Trainer's own bars
     try:
         started = time.monotonic()
         fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)

@@ -68,7 +68,7 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
     try:
         config = AutoConfig.from_pretrained(args.model, revision=args.model_revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"model={args.model!r} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
     if config.model_type != family.MODEL_TYPE:
         raise UserError(
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
@@ -87,7 +87,7 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
         )
         extractor = family.extractor_class.from_pretrained(args.model, revision=args.model_revision)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"model={args.model!r} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
     finally:
         logging.set_verbosity(verbosity)
     new = {entry if isinstance(entry, str) else entry[0] for key in ("missing_keys", "mismatched_keys") for entry in found[key]}
@@ -107,5 +107,5 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
     return model, extractor, [f"{args.model}: head of {config.num_labels} labels replaced by a new one of {len(label2id)}"]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,14 @@
-"""DOC
+"""A synthetic music corpus in GTZAN's layout, for demos and tests that need music but no download.
+
+Ten genres differ as genres do: tempo, swing, drums, harmony, instruments, density, balance. Artists have habits (keys,
+tempo, patterns, instruments, equaliser, room, hiss), so that a random split leaks them as it does in GTZAN. Some
+artists and tracks borrow from a neighbouring genre, so that no classifier should be perfect. Of the default corpus, an
+SVM on statistics of MFCC, chroma and spectral contrast gets 91.1 % of the tracks right (95 % interval 87.2 % to 94.6 %)
+in four random folds, and 68.3 % (60.4 % to 76.0 %) in four folds that keep artists whole:
+
+    python benchmarks/synthetic_difficulty.py
+
+`styles` holds the tables, `score` writes the songs, `sound` plays them; imports point from the last to the first.
 
     >>> render_track("blues", artist=3, track=0, seconds=2.0).shape
     (44100,)
@@ -24,7 +34,7 @@ from hf_musiclf.data.synthetic.styles import GENRES, LOWEST
 
 __all__ = ["GENRES", "RENDERER", "compose", "render_track", "write_corpus"]
 
-RENDERER = 1  # raise it when the samples change: corpora on disk are then refused
+RENDERER = 1  # raise it when the samples change: it keys the cache, and older corpora on disk are refused
 
 
 def render_track(
@@ -40,7 +50,7 @@ def render_track(
     song, n = compose(genre, artist, track, seed), round(seconds * sampling_rate)
     rng = stream(seed, genre, artist, track, use=1)
     player, mix = Player(song, n, sampling_rate, rng), np.zeros(n)
-    for role, balance, gain in zip(("drums", *LOWEST), song.style.balance, song.habits.gains):
+    for role, balance, gain in zip(("drums", *LOWEST), song.style.balance, song.habits.gains, strict=True):
         bus = player.drums() if role == "drums" else player.part(role)
         mix += balance * 10 ** (gain / 20) * bus / (bus.std() + 1e-9)
     return master(mix, song, sampling_rate, rng)

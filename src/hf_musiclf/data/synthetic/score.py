@@ -46,6 +46,7 @@ class Song:
 
 
 def stream(seed: int, genre: str, artist: int, track: int = -1, use: int = 0) -> np.random.Generator:
+    """Random numbers of their own for every artist, track and use."""
     # NumPy pads short keys with zeros, so that (1, 2) and (1, 2, 0) would be one stream: all keys here have five
     return np.random.default_rng((seed, GENRES.index(genre), artist, track + 1, use))
 
@@ -66,7 +67,7 @@ def _habits(genre: str, artist: int, seed: int) -> SimpleNamespace:
     return SimpleNamespace(
         sources=sources, patches=patches, keys=rng.integers(12, size=3), pace=rng.random(),
         favourites={role: rng.random() for role in ROLES},
-        kit=dict(zip(DRUMS, np.exp(rng.normal(0.0, 0.08, len(DRUMS))))),  # factor on a drum's size
+        kit=dict(zip(DRUMS, np.exp(rng.normal(0.0, 0.08, len(DRUMS))), strict=True)),  # factor on a drum's size
         gains=rng.normal(0.0, 1.2, 4),  # of drums, bass, comp, lead
         tilt=rng.normal(STYLES[genre].tilt, 0.5),  # dB an octave
         bells=[(rng.uniform(-2.7, 2.6), rng.normal(0.0, 2.0)) for _ in range(3)],  # octaves above 1 kHz, gain

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from hf_musiclf.data.synthetic.score import Song
-from hf_musiclf.data.synthetic.styles import (
-    CHORD_TONES,
-    DRUMS,
-    LOWEST,
-    QUALITIES,
-    STEPS,
-    Patch,
-)
+from hf_musiclf.data.synthetic.styles import CHORD_TONES, DRUMS, LOWEST, QUALITIES, STEPS, Patch
 
 TABLE, FRAMES, HARMONICS = 1024, 16, 40  # a note: samples a period, periods it passes through, harmonics at most
 
@@ -129,10 +123,10 @@ class Player:
         chord = [base + tone for tone in tones[: 4 if "7" in quality else 3]]
         if quality != "5":  # a close voicing moves little between chords; a power chord keeps its fifth above the root
             chord = sorted(low + (note - low) % 12 for note in chord)
-        pitches = {letter: [base + tone] for letter, tone in zip(CHORD_TONES, (*tones, 12, tones[1] + 12))}
+        pitches = {letter: [base + tone] for letter, tone in zip(CHORD_TONES, (*tones, 12, tones[1] + 12), strict=True)}
         pitches["C"] = chord
         onsets = [step for step in range(STEPS) if pattern[step] != "."]
-        return [(step, end - step, pitches[pattern[step]]) for step, end in zip(onsets, onsets[1:] + [STEPS])]
+        return [(step, end - step, pitches[pattern[step]]) for step, end in pairwise([*onsets, STEPS])]
 
     def _melody(self) -> list[list[tuple[int, int, list[int]]]]:
         """A walk on the scale, as above for each bar; two bars of rhythm repeat, half bars begin on the chord."""
@@ -145,7 +139,7 @@ class Player:
             chord = [note for note in range(low, low + 22) if (note - root) % 12 in QUALITIES[quality][:3]]
             onsets = [step for step in range(STEPS) if rhythm[bar % 2 * STEPS + step]] * (rng.random() < 0.85)
             bars.append([])
-            for step, end in zip(onsets, onsets[1:] + [STEPS]):
+            for step, end in pairwise([*onsets, STEPS]):
                 place = int(np.clip(place + rng.choice([-2, -1, -1, 0, 1, 1, 2]), 0, len(ladder) - 1))
                 note = ladder[place] if step % 8 else min(chord, key=lambda tone: abs(tone - ladder[place]))
                 bars[-1].append((step, min(end - step, 8), [note]))

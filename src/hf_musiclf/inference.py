@@ -1,0 +1,77 @@
+"""Whole tracks with a saved model: windows, batches, the mean of their probabilities, as evaluation does it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+from hf_musiclf.audio import audio_info, read_audio
+from hf_musiclf.data.window_dataset import collate_windows
+from hf_musiclf.errors import UserError
+from hf_musiclf.models.loading import FAMILIES, first_line
+from hf_musiclf.probabilities import softmax
+from hf_musiclf.windows import seconds_to_samples, window_starts
+
+
+@dataclass(frozen=True)
+class TrackScores:
+    """starts_seconds: `(windows,)`. window_probabilities: `(windows, labels)`. probabilities: `(labels,)`, their mean."""
+
+    labels: tuple[str, ...]
+    starts_seconds: np.ndarray
+    window_probabilities: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.window_probabilities.mean(0)
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The k most probable labels, most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.labels[index], float(self.probabilities[index])) for index in order]
+
+
+class TrackClassifier:
+    """A saved model that scores whole tracks of any length, format and rate.
+
+    model: folder or Hub id of a model that a recipe saved. Raises UserError where it is none.
+    """
+
+    def __init__(self, model: str, device: str | torch.device = "cpu", batch_size: int = 16):
+        try:
+            self.model = AutoModelForAudioClassification.from_pretrained(model).to(device).eval()
+            extractor = AutoFeatureExtractor.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            raise UserError(f"model={model!r} cannot be loaded: {first_line(error)}") from error
+        if self.model.config.model_type not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            raise UserError(f"model={model!r} is of architecture {self.model.config.model_type!r}; known are {known}")
+        self.features = FAMILIES[self.model.config.model_type].make_features(extractor)
+        self.labels = tuple(self.model.config.id2label[index] for index in range(self.model.config.num_labels))
+        self.batch_size = batch_size
+
+    def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> TrackScores:
+        """Scores of a file or of its bytes. hop_seconds: between window starts; None: the window, so that each sample is
+        heard once. Memory does not grow with the length. Raises AudioError for what cannot be read.
+        """
+        rate = self.features.sampling_rate
+        window = seconds_to_samples(self.features.window_seconds, rate)
+        hop = seconds_to_samples(hop_seconds, rate) if hop_seconds else window
+        starts = window_starts(max(1, seconds_to_samples(audio_info(source).duration_seconds, rate)), window, hop)
+        logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window)]
+        return TrackScores(self.labels, np.array(starts) / rate, softmax(np.concatenate(logits)))
+
+    def _batches(self, source, starts: list[int], window: int) -> Iterator[list[np.ndarray]]:
+        rate = self.features.sampling_rate
+        for first in range(0, len(starts), self.batch_size):
+            batch = starts[first : first + self.batch_size]
+            yield [read_audio(source, rate, start / rate, window / rate) for start in batch]
+
+    @torch.no_grad()
+    def _logits(self, waveforms: list[np.ndarray]) -> np.ndarray:
+        batch = collate_windows([{"waveform": waveform, "labels": 0} for waveform in waveforms])
+        inputs = self.features(batch["waveforms"].to(self.model.device), batch["lengths"])
+        return self.model(**inputs).logits.float().cpu().numpy()
