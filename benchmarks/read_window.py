@@ -16,8 +16,6 @@ process's peak resident set less that of a process that only imports the same li
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import statistics
@@ -30,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from machine import as_line, describe_machine, write_figures
 
 from hf_musiclf.audio import read_audio
 
@@ -90,12 +89,6 @@ def measure(way, path, minutes, windows):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def machine():
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "soxr": soxr.__version__}
-    versions |= {"soundfile": soundfile.__version__, "libsndfile": soundfile.__libsndfile_version__}
-    return {"platform": platform.platform(), "cores": os.cpu_count(), **versions}
-
-
 def compare(path, args):
     """One row a way: format, way, median seconds, peak megabytes above the imports."""
     baseline = measure("nothing", path, args.minutes, 0)["peak_bytes"]
@@ -120,7 +113,8 @@ def main(argv=None):
     if args.measure:
         print(json.dumps(measure_here(*json.loads(args.measure))))
         return
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    machine = describe_machine("numpy", "soxr", "soundfile") | {"libsndfile": soundfile.__libsndfile_version__}
+    print(as_line(machine))
     print(f"{WINDOW_SECONDS:g} s at {TARGET_RATE} Hz mono out of {args.minutes} min at {RATE} Hz stereo")
     print("format way      reads      median time  peak memory")
     rows = []
@@ -132,7 +126,7 @@ def main(argv=None):
             path.unlink()
     if args.output:
         settings = {name: getattr(args, name) for name in ("minutes", "windows", "whole_reads")}
-        args.output.write_text(json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=2) + "\n")
+        write_figures(args.output, machine, settings, rows)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["track", "artist", "title", "fault_filtered"])
         writer.writerows([track, *tracks[track], filtered.get(track, "")] for track in sorted(tracks))
-    print(f"{args.output}: {len(tracks)} tracks, {sum(track in filtered for track in tracks)} of them in a filtered split")
+    print(
+        f"{args.output}: {len(tracks)} tracks, {sum(track in filtered for track in tracks)} of them in a filtered split"
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ class DataArguments:
     dataset: str = field(default="gtzan", metadata={"help": "Source of tracks: gtzan or synthetic."})
     dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Instead of --dataset: a script-free dataset on the Hub, or a folder that load_dataset reads."},
+        metadata={
+            "help": "Instead of --dataset: a script-free dataset on the Hub, or a folder that load_dataset reads."
+        },
     )
     data_dir: str | None = field(
         default=None, metadata={"help": "Folder or archive with the source's audio. Default: download, where one can."}
@@ -39,7 +41,9 @@ class DataArguments:
     )
     group_column: str | None = field(
         default=None,
-        metadata={"help": "Column of --dataset_name that no two splits may share. Default: group or artist, if present."},
+        metadata={
+            "help": "Column of --dataset_name that no two splits may share. Default: group or artist, if present."
+        },
     )
     split_scheme: str = field(
         default="artist",
@@ -67,8 +71,8 @@ class DataArguments:
             raise UserError(f"window_seconds={self.window_seconds} must be greater than 0 s")
         if self.eval_hop_seconds is not None and not 0 < self.eval_hop_seconds <= self.window_seconds:
             raise UserError(
-                f"eval_hop_seconds={self.eval_hop_seconds} must lie in (0, {self.window_seconds}], the window: a longer "
-                "hop would leave music between windows unheard"
+                f"eval_hop_seconds={self.eval_hop_seconds} must lie in (0, {self.window_seconds}], the window: a "
+                "longer hop would leave music between windows unheard"
             )
         if self.train_windows not in ("random", "all"):
             raise UserError(f"train_windows={self.train_windows!r} is not known; choose random or all")
@@ -137,7 +141,9 @@ class RecipeTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         if self.bootstrap_resamples < 100:
-            raise UserError(f"bootstrap_resamples={self.bootstrap_resamples} is too few for an interval; use 100 or more")
+            raise UserError(
+                f"bootstrap_resamples={self.bootstrap_resamples} is too few for an interval; use 100 or more"
+            )
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise UserError(f"early_stopping_patience={self.early_stopping_patience} must be 1 or more evaluations")
         if self.remove_unused_columns:
@@ -211,7 +217,9 @@ def _read_config(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         near = sorted(str(other) for other in Path(path).parent.glob("*.yaml"))
-        raise UserError(f"--config {path}: {error.strerror}" + (f"; there is {', '.join(near)}" if near else "")) from error
+        raise UserError(
+            f"--config {path}: {error.strerror}" + (f"; there is {', '.join(near)}" if near else "")
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:

@@ -64,9 +64,7 @@ def score_split(
         n_resamples=n_resamples,
     )
     for level in scores.values():
-        level["per_class"] = [
-            {"label": label, **row} for label, row in zip(labels, level["per_class"], strict=True)
-        ]
+        level["per_class"] = [{"label": label, **row} for label, row in zip(labels, level["per_class"], strict=True)]
     return scores
 
 

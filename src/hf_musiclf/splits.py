@@ -31,7 +31,8 @@ def grouped_split(
 
     labels: `(n,)` ints. groups: `(n,)` group of each item, None where it is unknown: such an item goes to the first
     split (training), since it might share a group with anything. Without `groups` every item is its own group: a
-    stratified random split. fractions: split name -> share, adding up to 1, training first. seed: same seed, same split.
+    stratified random split. fractions: split name -> share, adding up to 1, training first. seed: same seed, same
+    split.
 
     The sum over labels and splits of the squared distance from the wanted counts, in units of the wanted counts, is
     brought down by moving one group at a time, from several random starts. Returns split name -> ascending item

@@ -166,7 +166,9 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
             remove_half_checkpoints(run.output_dir)
         if is_disk_full(error):
             folder = run.output_dir
-            raise UserError(f"the disk of output_dir={folder} is full; free some, then {how_to_go_on(folder)}") from error
+            raise UserError(
+                f"the disk of output_dir={folder} is full; free some, then {how_to_go_on(folder)}"
+            ) from error
         if run.is_main:
             print(f"\nthe run did not finish; {how_to_go_on(run.output_dir)}", file=sys.stderr, flush=True)
         raise
@@ -184,4 +186,3 @@ def _check_space(trainer: MusicTrainer, folder: Path) -> None:
             f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e9:.2f} GB, the disk has "
             f"{free / 1e9:.2f} GB left; free some, or name a folder on another disk"
         )
-

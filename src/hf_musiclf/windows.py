@@ -36,7 +36,7 @@ def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
     if n_samples <= window:
         return [0]
     starts = list(range(0, n_samples - window, hop))
-    return starts + [n_samples - window]
+    return [*starts, n_samples - window]
 
 
 def random_window_start(n_samples: int, window: int, seed: int, epoch: int, track: int) -> int:

@@ -46,8 +46,8 @@ GTZAN = Source(
     task="genre",
     group_word="artist",
     licence="none stated: the recordings are commercial and their rights were never cleared; for research only",
-    citation="G. Tzanetakis and P. Cook, Musical Genre Classification of Audio Signals, IEEE Transactions on Speech and "
-    "Audio Processing 10(5), 2002",
+    citation="G. Tzanetakis and P. Cook, Musical Genre Classification of Audio Signals, IEEE Transactions on Speech "
+    "and Audio Processing 10(5), 2002",
     hub_id=HUB_ID,
 )
 WAYS_TO_DATA = (
@@ -89,7 +89,9 @@ def load_gtzan(
     # Sorted, so that a folder and an archive of any order give the same split.
     rows = rows.select(np.argsort(rows["track"][:]))
     if not len(rows):
-        raise UserError(f"data_dir={path}: none of its {len(skipped)} audio files can be decoded: {skipped[0]['reason']}")
+        raise UserError(
+            f"data_dir={path}: none of its {len(skipped)} audio files can be decoded: {skipped[0]['reason']}"
+        )
     groups = groups_without_duplicates(artist_groups(rows["artist"][:]), rows)
     schemes = {"artist": _split_by_artist, "random": _split_randomly}
     if any(facts["fault_filtered"] for facts in index.values()):
@@ -186,7 +188,7 @@ class GtzanConfig(datasets.BuilderConfig):
 
 
 class GtzanBuilder(datasets.ArrowBasedBuilder):
-    """Table of GTZAN's tracks in one split, "tracks". A folder's audio stays where it is; an archive's is kept inside."""
+    """Table of GTZAN's tracks in one split, "tracks": a folder's audio stays where it is, an archive's is inside."""
 
     VERSION = datasets.Version("1.0.0")
     BUILDER_CONFIG_CLASS = GtzanConfig
@@ -249,7 +251,10 @@ def _read_archive(path: Path) -> Iterator[tuple[str, str, dict]]:
                 if named is None or not member.isfile():
                     continue
                 found.append((*named, member.name))
-                yield *named, {"path": f"{named[0]}{PurePosixPath(member.name).suffix}", "bytes": _read(archive, member)}
+                yield (
+                    *named,
+                    {"path": f"{named[0]}{PurePosixPath(member.name).suffix}", "bytes": _read(archive, member)},
+                )
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise UserError(
             f"data_dir={path} is not a whole tar archive ({' '.join(str(error).split()) or type(error).__name__}); "
@@ -269,11 +274,15 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
     """Refuse an archive that could write or read outside of itself: it is not GTZAN's."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
-        raise UserError(f"data_dir={path}: member {member.name!r} points outside the archive; this is not GTZAN's archive")
+        raise UserError(
+            f"data_dir={path}: member {member.name!r} points outside the archive; this is not GTZAN's archive"
+        )
     if not (member.isfile() or member.isdir()):
         raise UserError(f"data_dir={path}: member {member.name!r} is a link or a device; this is not GTZAN's archive")
     if member.size > MAX_MEMBER_BYTES:
-        raise UserError(f"data_dir={path}: member {member.name!r} has {member.size} bytes; no GTZAN excerpt has so many")
+        raise UserError(
+            f"data_dir={path}: member {member.name!r} has {member.size} bytes; no GTZAN excerpt has so many"
+        )
 
 
 def _check_complete(found: list[tuple], where: Path) -> None:

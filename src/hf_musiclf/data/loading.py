@@ -36,7 +36,7 @@ def _synthetic(args: DataArguments) -> TrackTable:
         name = f"hf_musiclf_synthetic_{synthetic.RENDERER}"
         folder = Path(args.cache_dir or datasets.config.HF_DATASETS_CACHE) / name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    synthetic.write_corpus(folder)
+    synthetic.write_corpus(folder, tracks_per_artist=2, artists_per_genre=20)
     return gtzan.load_gtzan(str(folder), args.cache_dir, folder / "index.csv", SYNTHETIC)
 
 

@@ -130,7 +130,14 @@ def _decoded(file: Mapping[str, Any]) -> dict[str, Any]:
         info, digest = audio_fingerprint(file["audio"])
     except AudioError as error:
         empty = {"path": file["audio"]["path"], "bytes": None}
-        return {**file, "audio": empty, "duration": None, "sampling_rate": None, "audio_hash": None, "error": str(error)}
+        return {
+            **file,
+            "audio": empty,
+            "duration": None,
+            "sampling_rate": None,
+            "audio_hash": None,
+            "error": str(error),
+        }
     return {
         **file,
         "duration": info.duration_seconds,

@@ -1,9 +1,9 @@
 """AST's log-mel filterbank in batches, on the model's device.
 
-Equal to `ASTFeatureExtractor`, which makes one window at a time with `torchaudio.compliance.kaldi.fbank`: Hann window of
-25 ms every 10 ms, mean of each frame removed, pre-emphasis 0.97, power spectrum, 128 triangular mel filters from 20 Hz,
-natural logarithm, no dither; zeros behind the last frame up to `max_length`; then `(x - mean) / (2 std)` (Gong, Chung and
-Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021).
+Equal to `ASTFeatureExtractor`, which makes one window at a time with `torchaudio.compliance.kaldi.fbank`: Hann window
+of 25 ms every 10 ms, mean of each frame removed, pre-emphasis 0.97, power spectrum, 128 triangular mel filters from
+20 Hz, natural logarithm, no dither; zeros behind the last frame up to `max_length`; then `(x - mean) / (2 std)` (Gong,
+Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021).
 """
 
 from functools import lru_cache
@@ -40,7 +40,9 @@ class AstFeatures:
 
     @torch.no_grad()
     def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`, zeros behind short ones. lengths: `(batch,)`
+        """Log-mel spectrograms as the model takes them.
+
+        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`, zeros behind short ones. lengths: `(batch,)`
         samples of each, on any device; None where all are whole. Returns `{"input_values": (batch, max_length, mels)}`.
         Raises ValueError for a waveform shorter than one frame of 25 ms.
         """

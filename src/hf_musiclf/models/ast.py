@@ -20,7 +20,9 @@ def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
     config = ASTConfig(max_length=max_length_of(window_seconds))
     unknown = sorted(key for key in overrides if not hasattr(config, key))
     if unknown:
-        raise UserError(f"model_config: ASTConfig has no field {unknown[0]!r}; it has e.g. hidden_size, num_hidden_layers")
+        raise UserError(
+            f"model_config: ASTConfig has no field {unknown[0]!r}; it has e.g. hidden_size, num_hidden_layers"
+        )
     config.update(overrides)
     if config.hidden_size % config.num_attention_heads:
         raise UserError(

@@ -31,7 +31,9 @@ def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
     if kind == "last":
         layers = encoder_layers(model)
         if int(count) > len(layers):
-            raise UserError(f"train_layers={train_layers}: the model has {len(layers)} encoder layers; lower N, or use all")
+            raise UserError(
+                f"train_layers={train_layers}: the model has {len(layers)} encoder layers; lower N, or use all"
+            )
         for layer in layers[-int(count) :]:
             layer.requires_grad_(True)
         for module in _behind(model.base_model, layers):

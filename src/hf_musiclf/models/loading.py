@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedModel, logging
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
@@ -74,8 +76,9 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
         )
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what is new is said below, in one line
+    logging.disable_progress_bar()
     try:
         model, found = family.model_class.from_pretrained(
             args.model,
@@ -86,25 +89,35 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             output_loading_info=True,
         )
         extractor = family.extractor_class.from_pretrained(args.model, revision=args.model_revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
     finally:
         logging.set_verbosity(verbosity)
-    new = {entry if isinstance(entry, str) else entry[0] for key in ("missing_keys", "mismatched_keys") for entry in found[key]}
-    prefix = model.base_model_prefix + "."
-    lost = sorted(key for key in new if key.startswith(prefix))
+        if bars:
+            logging.enable_progress_bar()
+    return model, extractor, [f"{args.model}: {_renew_head(model, found, config, args.model)}"]
+
+
+def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfig, name: str) -> str:
+    """Make sure that the backbone came whole and the head is for these labels; returns what became of the head.
+
+    found: the loading info of `from_pretrained`. Raises UserError where weights of the backbone are missing.
+    """
+    entries = [entry for key in ("missing_keys", "mismatched_keys") for entry in found[key]]
+    new = {entry if isinstance(entry, str) else entry[0] for entry in entries}
+    lost = sorted(key for key in new if key.startswith(model.base_model_prefix + "."))
     if lost:
         raise UserError(
-            f"model={args.model!r} lacks {len(lost)} weights of {family.MODEL_TYPE}'s backbone, {lost[0]} among them; it "
-            "is damaged or of another architecture"
+            f"model={name!r} lacks {len(lost)} weights of {model.config.model_type}'s backbone, {lost[0]} among them; "
+            "it is damaged or of another architecture"
         )
-    if not new and config.label2id == label2id:
-        return model, extractor, [f"{args.model}: its head has these labels and is kept"]
+    if not new and old_config.label2id == model.config.label2id:
+        return "its head has these labels and is kept"
     if not new:  # a head of the same size for other labels would start from what it had learnt for those
         for module in model.children():
             if module is not model.base_model:
-                module.apply(model._init_weights)
-    return model, extractor, [f"{args.model}: head of {config.num_labels} labels replaced by a new one of {len(label2id)}"]
+                module.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
+    return f"head of {old_config.num_labels} labels replaced by a new one of {model.config.num_labels}"
 
 
 def first_line(error: Exception) -> str:
