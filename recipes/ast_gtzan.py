@@ -12,9 +12,10 @@ Interspeech 2021.
 Expected: not measured yet on all of GTZAN, see recipes/README.md for what was.
 """
 
-from hf_musiclf.arguments import parse_recipe, run_script
+from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.loading import cut_windows, load_tracks
+from hf_musiclf.launching import run_script
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.runs import start_run
 from hf_musiclf.training import MusicTrainer, train_and_evaluate

@@ -58,6 +58,6 @@ def main(argv=None) -> None:
 if __name__ == "__main__":
     if "-h" in sys.argv or "--help" in sys.argv:
         parse_args()
-    from hf_musiclf.arguments import run_script
+    from hf_musiclf.launching import run_script
 
     run_script(main)

@@ -59,6 +59,6 @@ def _audio_files(path: Path) -> list[Path]:
 if __name__ == "__main__":
     if "-h" in sys.argv or "--help" in sys.argv:
         parse_args()
-    from hf_musiclf.arguments import run_script
+    from hf_musiclf.launching import run_script
 
     run_script(lambda: sys.exit(main()))

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_musiclf.arguments import parse_recipe, run_script
+from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.errors import UserError
 
 DEFAULTS = dict(output_dir="runs/x", learning_rate=3e-5, use_cpu=True, window_seconds=5.0)
@@ -72,26 +72,3 @@ def test_model_config_in_both_spellings():
     pairs = parse_recipe(DEFAULTS, ["--model_config", "hidden_size=192,hidden_act=relu,layer_norm_eps=1e-6"])[1]
     as_json = parse_recipe(DEFAULTS, ["--model_config", '{"hidden_size": 192}'])[1]
     assert pairs.config_overrides()["hidden_size"] == 192 and as_json.config_overrides() == {"hidden_size": 192}
-
-
-def test_a_users_mistake_is_exit_code_two_and_one_line(capsys):
-    def main():
-        raise UserError("wrong,\n  really wrong")
-
-    with pytest.raises(SystemExit, match="2"):
-        run_script(main)
-    assert capsys.readouterr().err.strip().endswith("error: wrong, really wrong")
-
-
-def test_a_full_disk_is_one_line_and_a_defect_keeps_its_traceback(capsys):
-    def full():
-        raise OSError(28, "No space left on device", "model.safetensors")
-
-    def defect():
-        raise ValueError("from a library")
-
-    with pytest.raises(SystemExit, match="2"):
-        run_script(full)
-    assert "the disk is full" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="from a library"):
-        run_script(defect)

@@ -218,8 +218,14 @@ def test_a_start_beyond_the_end_names_both_numbers(tmp_path, start):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"sampling_rate": 0}, {"sampling_rate": 16000.5}, {"start_seconds": -1.0}, {"start_seconds": math.nan}]
-    + [{"duration_seconds": 0.0}, {"duration_seconds": math.inf}],
+    [
+        {"sampling_rate": 0},
+        {"sampling_rate": 16000.5},
+        {"start_seconds": -1.0},
+        {"start_seconds": math.nan},
+        {"duration_seconds": 0.0},
+        {"duration_seconds": math.inf},
+    ],
 )
 def test_impossible_stretches_are_refused_by_name(encoded, arguments):
     ((name, value),) = arguments.items()

@@ -7,10 +7,9 @@ a field.
 import dataclasses
 import difflib
 import json
-import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,19 +253,3 @@ def _refuse_unknown(keys, known: set[str], what: str) -> None:
             dashes = "--" if what == "flag" else ""
             hint = f"; did you mean {dashes}{near[0]}?" if near else "; --help lists them all"
             raise UserError(f"unknown {what} {dashes}{key}{hint}")
-
-
-def run_script(main: Callable[[], Any]) -> None:
-    """Call `main`; a user's mistake is one line on standard error and exit code 2, without a traceback.
-
-    A full disk is told the same way. Under several processes only the first one speaks.
-    """
-    try:
-        main()
-    except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (28, 122):  # ENOSPC, EDQUOT
-            raise
-        if os.environ.get("RANK", "0") == "0":
-            line = " ".join(str(error).split()) if isinstance(error, UserError) else f"the disk is full: {error}"
-            print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
-        sys.exit(2)

@@ -18,7 +18,7 @@ from hf_musiclf.windows import seconds_to_samples, window_starts
 
 @dataclass(frozen=True)
 class TrackScores:
-    """starts_seconds: `(windows,)`. window_probabilities: `(windows, labels)`; probabilities: `(labels,)`, their mean."""
+    """starts_seconds: `(windows,)`; window_probabilities: `(windows, labels)`; probabilities: their mean, `(labels,)`."""
 
     labels: tuple[str, ...]
     starts_seconds: np.ndarray
@@ -56,7 +56,8 @@ class TrackClassifier:
     def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> TrackScores:
         """Scores of a file or of its bytes.
 
-        hop_seconds: between window starts; None: the window, so that each sample is heard once. Memory does not grow with the length. Raises AudioError for what cannot be read.
+        hop_seconds: between window starts; None: the window, so that each sample is
+        heard once. Memory does not grow with the length. Raises AudioError for what cannot be read.
         """
         rate = self.features.sampling_rate
         window = seconds_to_samples(self.features.window_seconds, rate)

@@ -56,6 +56,7 @@ class MusicTrainer(Trainer):
         args: RecipeTrainingArguments,
         **kwargs,
     ):
+        _check_space(loaded, args)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if isinstance(windows["train"], RandomWindows):
@@ -138,7 +139,6 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
     Returns the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk.
     """
     if run.is_main:
-        _check_space(trainer, run.output_dir)
         remove_half_checkpoints(run.output_dir)
         about = {"recipe": run.recipe, "arguments": run.arguments, "leakage": tracks.leakage}
         write_json(run.output_dir / RUN_FILE, about)
@@ -174,11 +174,10 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
         raise
 
 
-def _check_space(trainer: MusicTrainer, folder: Path) -> None:
+def _check_space(loaded: LoadedModel, args: RecipeTrainingArguments) -> None:
     """Refuse to start a run whose checkpoints cannot fit."""
-    kept = 1 + (trainer.args.save_total_limit or 1)
-    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    needed = parameters * BYTES_A_PARAMETER * (COPIES_IN_A_CHECKPOINT * kept + 1)
+    folder, kept = Path(args.output_dir), 1 + (args.save_total_limit or 1)
+    needed = loaded.facts["parameters"] * BYTES_A_PARAMETER * (COPIES_IN_A_CHECKPOINT * kept + 1)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import datasets
 import numpy as np
@@ -244,7 +245,7 @@ def _read_archive(path: Path) -> Iterator[tuple[str, str, dict]]:
     """`(track, genre, audio)` of every excerpt, read once from front to end; nothing is written to disk."""
     found = []
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with _opened(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
             for member in archive:
                 _check_member(member, path)
                 named = _track_and_genre(PurePosixPath(member.name))
@@ -255,12 +256,34 @@ def _read_archive(path: Path) -> Iterator[tuple[str, str, dict]]:
                     *named,
                     {"path": f"{named[0]}{PurePosixPath(member.name).suffix}", "bytes": _read(archive, member)},
                 )
+            _check_end(archive)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise UserError(
             f"data_dir={path} is not a whole tar archive ({' '.join(str(error).split()) or type(error).__name__}); "
             "download it again, or pass the unpacked folder"
         ) from error
     _check_complete(found, path)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The archive's bytes, unpacked where it is a .gz: gzip checks the sum, which tarfile's own reader does not."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if gzipped else path.open("rb")
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse an archive whose members end before it does: tarfile takes a damaged header, or none, for the end.
+
+    Two blocks of 512 zeros end an archive (POSIX.1-2017, pax); tarfile has read the first.
+    """
+    rest = archive.fileobj.read(512)
+    if not rest:
+        raise tarfile.ReadError("it ends without an end mark")
+    while rest:
+        if any(rest):
+            raise tarfile.ReadError(f"its headers are damaged after {archive.offset} bytes")
+        rest = archive.fileobj.read(1 << 20)
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -81,6 +81,12 @@ def _column(name, rows, wanted, candidates, flag) -> str | None:
 
 def _labels(name: str, rows: datasets.Dataset, column: str) -> tuple[Sequence[str], list[int]]:
     values, kind = rows[column][:], rows.features[column]
+    # -1 is how `datasets` writes that a class label is not known.
+    unknown = sum(value is None or (isinstance(kind, datasets.ClassLabel) and value < 0) for value in values)
+    if unknown:
+        raise UserError(
+            f"{name}: column {column!r} has no label for {unknown} of {len(values)} tracks; remove these rows"
+        )
     if isinstance(kind, datasets.ClassLabel):
         names = kind.names
         ids = values
@@ -138,7 +144,8 @@ def _split_by_group(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
     labels = table.column("label")
     splits = grouped_split(labels, table.groups, seed=seed)
     word = table.source.group_word
-    check_every_label(splits, labels, table.labels, word, "use --split_scheme random", table.groups, word)
+    scheme = "artist" if word == "artist" else "group"
+    check_every_label(splits, labels, table.labels, scheme, "use --split_scheme random", table.groups, word)
     return splits
 
 

@@ -28,15 +28,17 @@ def _gtzan(args: DataArguments) -> TrackTable:
 
 
 def _synthetic(args: DataArguments) -> TrackTable:
-    """The synthetic corpus, written once and read by GTZAN's loader."""
+    """The synthetic corpus, written once, or one that `write_corpus` left in data_dir; read by GTZAN's loader."""
     if args.data_dir:
         folder = Path(args.data_dir)
+        if not (folder / "index.csv").is_file():
+            raise UserError(f"data_dir={folder} holds no synthetic corpus; leave --data_dir away to have one made")
     else:
         # A change of the renderer is a new corpus.
         name = f"hf_musiclf_synthetic_{synthetic.RENDERER}"
         folder = Path(args.cache_dir or datasets.config.HF_DATASETS_CACHE) / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    synthetic.write_corpus(folder, tracks_per_artist=2, artists_per_genre=20)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        synthetic.write_corpus(folder)
     return gtzan.load_gtzan(str(folder), args.cache_dir, folder / "index.csv", SYNTHETIC)
 
 

@@ -89,7 +89,7 @@ class EvaluationWindows(_Windows):
 
 
 def collate_windows(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """`{"waveforms": (batch, time) float32, zeros behind short ones; "lengths": (batch,) samples; "labels": (batch,)}`"""
+    """`{"waveforms": (batch, time) float32, zero-padded; "lengths": (batch,) samples; "labels": (batch,)}`."""
     lengths = torch.tensor([len(item["waveform"]) for item in items])
     waveforms = torch.zeros(len(items), int(lengths.max()))
     for row, item in zip(waveforms, items, strict=True):

@@ -57,7 +57,7 @@ def render_track(
 
 
 def write_corpus(
-    folder: str | Path, tracks_per_artist: int = 3, artists_per_genre: int = 8, seconds: float = 15.0,
+    folder: str | Path, tracks_per_artist: int = 2, artists_per_genre: int = 20, seconds: float = 15.0,
     sampling_rate: int = 22050, seed: int = 0,
 ) -> Path:  # fmt: skip
     """Write the corpus as GTZAN lies on disk and return its folder; one that is already there is returned as it is.

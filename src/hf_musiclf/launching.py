@@ -1,0 +1,63 @@
+"""How a script starts: a user's mistake in one line, and as many processes as were asked for."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_musiclf.errors import UserError
+
+
+def run_script(main: Callable[[], Any]) -> None:
+    """Call `main`; a user's mistake is one line on standard error and exit code 2, without a traceback.
+
+    A full disk is told the same way. Under several processes only the first one speaks.
+    """
+    _start_cpu_processes()
+    try:
+        main()
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (28, 122):  # ENOSPC, EDQUOT
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            line = " ".join(str(error).split()) if isinstance(error, UserError) else f"the disk is full: {error}"
+            print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _start_cpu_processes() -> None:
+    """Make `accelerate launch --cpu --num_processes N` start N processes.
+
+    Accelerate (seen in 1.15) starts one whatever N is: it hands only GPU jobs to torchrun. Where our parent is such a
+    command, this process becomes the torchrun that was meant.
+    """
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" or "WORLD_SIZE" in os.environ:
+        return
+    import psutil
+
+    parent = psutil.Process().parent()
+    count = cpu_processes(parent.cmdline(), sys.argv[0]) if parent else 1
+    if count > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        os.execv(sys.executable, [*torchrun, *sys.argv])
+
+
+def cpu_processes(command: Sequence[str], script: str) -> int:
+    """N of an `accelerate launch --cpu --num_processes N script ...` command line, else 1.
+
+    >>> cpu_processes(["python", "accelerate", "launch", "--cpu", "--num_processes", "2", "r.py"], "r.py")
+    2
+    >>> cpu_processes(["accelerate", "launch", "--cpu", "r.py", "--num_processes", "2"], "r.py")
+    1
+    """
+    end = command.index(script) if script in command else len(command)
+    own = [word.replace("-", "_") for word in command[:end]]
+    launched = any(Path(word).stem == "launch" for word in own)  # `accelerate launch`, or its module
+    for place, word in enumerate(own):
+        name, _, value = word.partition("=")
+        if name == "__num_processes":
+            value = value or (own[place + 1] if place + 1 < len(own) else "")
+            return int(value) if value.isdecimal() and launched and "__cpu" in own else 1
+    return 1

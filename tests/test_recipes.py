@@ -1,0 +1,339 @@
+"""Each recipe runs for a few steps on the synthetic corpus, as a user would run it."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from huggingface_hub import ModelCard
+
+from hf_musiclf.audio import read_audio
+from hf_musiclf.data.synthetic import write_corpus
+from hf_musiclf.errors import UserError
+from hf_musiclf.inference import TrackClassifier
+from hf_musiclf.training import MusicTrainer
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "ast_gtzan.py"
+TINY = {
+    "model": "random",
+    "model_config": "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,num_mel_bins=64,"
+    "frequency_stride=16,time_stride=16",
+    "window_seconds": 1.28,
+    "eval_hop_seconds": 1.28,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 2e-3,
+    "dataloader_num_workers": 0,
+    "bootstrap_resamples": 200,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+
+
+def recipe(path=RECIPE):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def flags(**changes):
+    return [f"--{key}={value}" for key, value in {**TINY, **changes}.items() if value is not None]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """80 tracks of 3 s: eight artists a genre, so that each split by artist has every genre."""
+    folder = tmp_path_factory.mktemp("corpus") / "synthetic"
+    write_corpus(folder, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000)
+    return folder
+
+
+def data_flags(corpus):
+    return dict(dataset="synthetic", data_dir=corpus, cache_dir=corpus.parent / "cache", split_scheme="artist")
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """The folder and report of one finished run."""
+    folder = tmp_path_factory.mktemp("run") / "ast"
+    report = recipe().main(flags(**data_flags(corpus), output_dir=folder))
+    return folder, report
+
+
+def predictions(folder, split="test"):
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return {row["track"]: row for row in csv.DictReader(file) if row["split"] == split}
+
+
+def test_report_holds_what_it_promises(finished):
+    folder, report = finished
+    assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report, default=str))
+    for level in ("track", "window"):
+        scores = report["test"][level]
+        low, high = scores["accuracy_interval"]
+        assert 0 <= low <= scores["accuracy"] <= high <= 1
+        assert sum(map(sum, scores["confusion"])) == scores["n"]
+        assert [row["label"] for row in scores["per_class"]] == report["data"]["labels"]
+    assert report["split_scheme"] == "artist" and report["leakage"]["train/test"]["group"]["items"] == 0
+    assert report["versions"]["transformers"] and report["arguments"]["learning_rate"] == 2e-3
+
+
+def test_every_test_track_is_predicted_once_and_scores_add_up(finished):
+    folder, report = finished
+    rows = predictions(folder)
+    assert len(rows) == report["test"]["track"]["n"] == report["data"]["splits"]["test"]["tracks"]
+    right = np.mean([row["label"] == row["predicted"] for row in rows.values()])
+    assert right == pytest.approx(report["test"]["track"]["accuracy"])
+    for row in rows.values():
+        assert sum(float(row[label]) for label in report["data"]["labels"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_model_saved_is_the_one_chosen_on_validation(finished):
+    _, report = finished
+    evaluations = [entry for entry in report["training"]["history"] if "eval_track_accuracy" in entry]
+    best = max(entry["eval_track_accuracy"] for entry in evaluations)
+    assert report["validation"]["track"]["accuracy"] == pytest.approx(best)
+    losses = {entry["step"]: entry["eval_track_log_loss"] for entry in evaluations}
+    assert report["validation"]["track"]["log_loss"] == pytest.approx(losses[report["training"]["best_step"]], rel=1e-4)
+
+
+def test_pictures_and_card_are_there_and_whole(finished):
+    folder, report = finished
+    for name in ("confusion_matrix", "roc_curves", "validation", "per_class"):
+        assert (folder / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.pipeline_tag == "audio-classification" and card.data.library_name == "transformers"
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert values["accuracy"] == pytest.approx(report["test"]["track"]["accuracy"], abs=1e-4)
+    assert "None" not in card.text and "{{" not in card.text and str(folder.parent) not in card.text.split("`")[0]
+    assert not list(folder.glob("**/*.part")) and not (folder / "training_args.bin").exists()
+
+
+def test_whole_track_inference_gives_what_evaluation_gave(finished, corpus):
+    folder, report = finished
+    classify = TrackClassifier(str(folder))
+    for track, row in predictions(folder).items():
+        genre = track.split(".")[0]
+        scores = classify(corpus / "genres" / genre / f"{track}.wav")
+        expected = [float(row[label]) for label in report["data"]["labels"]]
+        np.testing.assert_allclose(scores.probabilities, expected, atol=2e-5)
+
+
+def test_pipeline_gives_the_same_probabilities_without_our_package(finished, corpus, tmp_path):
+    folder, _ = finished
+    track = next(iter(predictions(folder)))
+    file = corpus / "genres" / track.split(".")[0] / f"{track}.wav"
+    np.save(tmp_path / "window.npy", read_audio(file, 16_000, 0.0, 1.28))
+    code = (
+        "import sys, json, numpy as np\n"
+        "from transformers import pipeline\n"
+        f"classify = pipeline('audio-classification', model={str(folder)!r}, device='cpu')\n"
+        f"window = np.load({str(tmp_path / 'window.npy')!r})\n"
+        "found = classify({'array': window, 'sampling_rate': 16_000}, top_k=None)\n"
+        "assert not [name for name in sys.modules if name.startswith('hf_musiclf')]\n"
+        "print(json.dumps({entry['label']: entry['score'] for entry in found}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    ours = TrackClassifier(str(folder))(file)
+    for label, probability in zip(ours.labels, ours.window_probabilities[0], strict=True):
+        assert found[label] == pytest.approx(probability, abs=1e-5)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library catches it to carry on."""
+
+
+def test_a_killed_run_ends_with_the_same_metrics_as_one_that_was_not(corpus, tmp_path, monkeypatch, capsys):
+    # 60 training tracks in batches of 16: 4 steps an epoch. Saved every 3 steps: the resume is within an epoch.
+    changes = dict(
+        data_flags(corpus), eval_strategy="steps", eval_steps=3, save_strategy="steps", save_steps=3,
+        save_total_limit=9, dataloader_num_workers=1,
+    )  # fmt: skip
+    whole = recipe().main(flags(**changes, output_dir=tmp_path / "whole"))
+
+    step, calls = MusicTrainer.training_step, []
+
+    def dies_in_the_fifth(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 5:
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MusicTrainer, "training_step", dies_in_the_fifth)
+        with pytest.raises(Killed):
+            recipe().main(flags(**changes, output_dir=tmp_path / "killed"))
+    assert "run the same command again: it goes on from checkpoint-3" in capsys.readouterr().err
+    (tmp_path / "killed" / "checkpoint-6").mkdir()  # what a kill while saving leaves
+    (tmp_path / "killed" / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
+
+    resumed = recipe().main(flags(**changes, output_dir=tmp_path / "killed"))
+    assert "resuming from" in capsys.readouterr().out
+    for split in ("validation", "test"):
+        assert resumed[split] == whole[split]
+    assert resumed["training"]["train_loss"] is not None
+
+
+def test_the_same_seed_gives_the_same_numbers(finished, corpus, tmp_path):
+    _, report = finished
+    again = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "again"))
+    assert again["test"] == report["test"]
+    other = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "other", seed=1))
+    assert other["test"]["window"]["log_loss"] != report["test"]["window"]["log_loss"]
+
+
+def test_two_processes_evaluate_every_track_exactly_once(corpus, tmp_path):
+    folder = tmp_path / "two"
+    command = [
+        str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2", str(RECIPE),
+    ]  # fmt: skip
+    # 10 test tracks of 3 windows in batches of 7 on each of two processes: what pads the last batch must be dropped.
+    extra = flags(**data_flags(corpus), output_dir=folder, per_device_eval_batch_size=7, max_steps=2)
+    done = subprocess.run([*command, *extra], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((folder / "report.json").read_text())
+    assert report["training"]["processes"] == 2
+    counts = report["data"]["splits"]["test"]
+    assert (report["test"]["track"]["n"], report["test"]["window"]["n"]) == (counts["tracks"], counts["windows"])
+    assert done.stdout.count("leakage:") == 1  # said by the first process alone
+    classify = TrackClassifier(str(folder))
+    for track, row in predictions(folder).items():
+        scores = classify(corpus / "genres" / track.split(".")[0] / f"{track}.wav")
+        expected = [float(row[label]) for label in report["data"]["labels"]]
+        np.testing.assert_allclose(scores.probabilities, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("layers", ["head", "last:1"])
+def test_frozen_layers_stay_as_they_were(finished, corpus, tmp_path, layers):
+    before, _ = finished
+    recipe().main(
+        flags(
+            **data_flags(corpus), output_dir=tmp_path / "frozen", model=before, model_config=None, train_layers=layers,
+            max_steps=2, learning_rate=0.1,
+        )
+    )  # fmt: skip
+    old, new = (TrackClassifier(str(folder)).model.state_dict() for folder in (before, tmp_path / "frozen"))
+    moved = {key for key in old if not torch.equal(old[key], new[key])}
+    assert moved and all(key.startswith("classifier") or layers == "last:1" for key in moved)
+    assert not any(".layers.0." in key or "embeddings" in key for key in moved)
+
+
+def test_gradient_accumulation_sees_the_same_batch(corpus, tmp_path):
+    """Eight windows twice are one batch of sixteen: equal up to rounding, as the loss is a mean over the batch."""
+    common = dict(data_flags(corpus), max_steps=2, max_grad_norm=1.0)
+    one = recipe().main(flags(**common, output_dir=tmp_path / "one"))
+    two = recipe().main(
+        flags(
+            **common, output_dir=tmp_path / "two", per_device_train_batch_size=8, gradient_accumulation_steps=2
+        )
+    )  # fmt: skip
+    assert two["test"]["window"]["log_loss"] == pytest.approx(one["test"]["window"]["log_loss"], rel=1e-4)
+
+
+def test_half_precision_and_early_stopping_run_through(corpus, tmp_path):
+    report = recipe().main(
+        flags(
+            **data_flags(corpus), output_dir=tmp_path / "bf16", bf16=True, early_stopping_patience=1, learning_rate=0.0,
+            num_train_epochs=6,
+        )
+    )  # fmt: skip
+    # With nothing learnt the first evaluation is the best, and the second ends the run.
+    assert report["training"]["epochs"] == 2
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(dataset="gtzan", data_dir="nowhere"), r"data_dir=nowhere does not exist; three ways to data"),
+        (dict(dataset="gtzam"), r"dataset='gtzam' is not known; did you mean gtzan\?"),
+        (
+            dict(split_scheme="artists"),
+            r"split_scheme='artists' is not known for synthetic genres; choose from artist, random",
+        ),
+        (dict(train_layers="last:9"), r"train_layers=last:9: the model has 2 encoder layers"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(corpus, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        recipe().main(flags(**{**data_flags(corpus), "output_dir": tmp_path / "run", **changes}))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_archive_is_one_line(tmp_path):
+    (tmp_path / "genres.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
+    with pytest.raises(UserError, match="is not a whole tar archive"):
+        recipe().main(flags(data_dir=tmp_path / "genres.tar.gz", output_dir=tmp_path / "run"))
+
+
+def test_a_script_ends_with_code_two_and_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(RECIPE), "--learning_rat", "1"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "ast_gtzan.py: error: unknown flag --learning_rat; did you mean --learning_rate?"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_finished_run_is_refused_and_cleared_on_demand(finished, corpus):
+    folder, _ = finished
+    with pytest.raises(UserError, match="holds a finished run; choose another --output_dir, or pass --overwrite"):
+        recipe().main(flags(**data_flags(corpus), output_dir=folder))
+
+
+def test_an_unfinished_run_with_other_arguments_is_refused(corpus, tmp_path, monkeypatch):
+    def dies(self, *args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MusicTrainer, "training_step", dies)
+        with pytest.raises(Killed):
+            recipe().main(flags(**data_flags(corpus), output_dir=tmp_path))
+    with pytest.raises(UserError, match=r"holds an unfinished run with learning_rate=0\.002, not 0\.1"):
+        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, learning_rate=0.1))
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus, tmp_path, monkeypatch):
+    def full(self, output_dir=None, state_dict=None):
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        (Path(output_dir) / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MusicTrainer, "_save", full)
+    with pytest.raises(UserError, match=r"is full; free some, then run the same command again: it starts over"):
+        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path))
+    assert not list(tmp_path.glob("checkpoint-*")) and not (tmp_path / "report.json").exists()
+
+
+def test_too_small_a_disk_is_refused_before_training(corpus, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("hf_musiclf.training.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"2 checkpoints and the model need .* GB, the disk has 0\.00 GB left"):
+        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+# The scripts around a run
+
+
+def test_predict_classifies_files_and_tells_what_it_cannot_read(finished, corpus, tmp_path):
+    folder, _ = finished
+    soundfile.write(tmp_path / "a.flac", np.zeros((48_000, 2)), 48_000)
+    (tmp_path / "b.wav").write_text("no audio")
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), str(folder), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "a.flac: " in done.stdout and "(1 windows)" in done.stdout
+    assert "b.wav" in done.stderr and "Traceback" not in done.stderr
