@@ -36,6 +36,7 @@ setup(
         "matplotlib>=3.8",
         "jinja2>=3.1",
         "pyyaml>=6",
+        "psutil>=5.9",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -31,7 +31,7 @@ def main(argv=None) -> None:
     from hf_musiclf.data.export import write_parquet
     from hf_musiclf.data.loading import load_tracks
     from hf_musiclf.errors import UserError
-    from hf_musiclf.runs import write_whole
+    from hf_musiclf.files import write_whole
 
     if args.output.exists():
         raise UserError(f"--output {args.output} exists; name a new folder")

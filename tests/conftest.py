@@ -77,7 +77,7 @@ def artist_index(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def full_gtzan(tmp_path_factory):
-    """The table of all 1,000 names of GTZAN, each 10 ms of noise, of which jazz.00054 cannot be decoded as in most copies."""
+    """The table of all 1,000 names of GTZAN, each 10 ms of noise; jazz.00054 is undecodable, as in most copies."""
     folder = tmp_path_factory.mktemp("full")
     for number, track in enumerate(read_index()):
         path = folder / "genres" / track.split(".")[0] / f"{track}.wav"

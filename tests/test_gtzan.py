@@ -284,7 +284,7 @@ def test_nothing_that_can_be_decoded_is_refused(tmp_path):
     for genre in GENRES:
         (tmp_path / "genres" / genre).mkdir(parents=True)
         (tmp_path / "genres" / genre / f"{genre}.00000.wav").write_text("These are words.")
-    with pytest.raises(UserError, match="none of its 10 audio files can be decoded: blues/blues.00000.wav: libsndfile"):
+    with pytest.raises(UserError, match=r"none of its 10 audio files can be decoded: blues/blues\.00000\.wav: "):
         load_gtzan(str(tmp_path), str(tmp_path / "cache"))
 
 
@@ -293,16 +293,16 @@ def test_missing_genres_are_named(tiny_gtzan, tmp_path):
     for genre in ("jazz", "rock"):
         for file in (folder / genre).iterdir():
             file.unlink()
-    with pytest.raises(UserError, match="has audio of 8 of GTZAN's 10 genres; missing: jazz, rock$"):
+    with pytest.raises(UserError, match=r"has audio of 8 of GTZAN's 10 genres; missing: jazz, rock$"):
         load_gtzan(str(folder), str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="has audio of 8 of GTZAN's 10 genres; missing: jazz, rock$"):
+    with pytest.raises(UserError, match=r"has audio of 8 of GTZAN's 10 genres; missing: jazz, rock$"):
         load_gtzan(str(write_archive(tmp_path / "genres.tar", folder, mode="w")), str(tmp_path / "cache"))
 
 
 def test_one_genre_is_not_enough(tmp_path):
     (tmp_path / "blues").mkdir()
     soundfile.write(tmp_path / "blues" / "blues.00000.wav", noise(0.1, 8000, 0), 8000)
-    with pytest.raises(UserError, match="has audio of 1 of GTZAN's 10 genres; missing: classical, country, .*, rock$"):
+    with pytest.raises(UserError, match=r"has audio of 1 of GTZAN's 10 genres; missing: classical, country, .*, rock$"):
         load_gtzan(str(tmp_path), str(tmp_path / "cache"))
 
 
@@ -458,7 +458,7 @@ def test_exact_duplicates_of_two_artists_never_straddle_the_artist_scheme(tiny_g
 def test_few_artists_are_refused_with_the_way_out(gtzan_folder, tmp_path):
     arguments = DataArguments(data_dir=str(gtzan_folder), cache_dir=str(tmp_path), split_scheme="artist")
     with pytest.raises(
-        UserError, match="leaves no 'blues' for .*4 'blues' tracks by 1 known artist; use --split_scheme ra"
+        UserError, match=r"leaves no 'blues' for .*4 'blues' tracks by 1 known artist; use --split_scheme ra"
     ):
         load_tracks(arguments)
 
@@ -478,7 +478,7 @@ def test_an_index_without_the_published_split_has_no_such_scheme(gtzan_folder, a
 def test_two_tracks_a_genre_cannot_be_split(tiny_gtzan, tmp_path):
     folder = tiny_gtzan(tracks_per_genre=2)
     arguments = DataArguments(data_dir=str(folder), cache_dir=str(tmp_path / "cache"), split_scheme="random")
-    with pytest.raises(UserError, match="split_scheme=random leaves no 'blues' .*three tracks a genre are the least"):
+    with pytest.raises(UserError, match=r"split_scheme=random leaves no 'blues' .*three tracks a genre are the least"):
         load_tracks(arguments)
 
 
@@ -551,5 +551,5 @@ def test_real_excerpts_load_and_their_blues_are_by_one_artist(tmp_path):
     assert set(table.column("sampling_rate")) == {22050}
     assert 15 <= min(table.column("duration")) and max(table.column("duration")) <= 20.01
     arguments = DataArguments(data_dir=str(REAL_DATA), cache_dir=str(tmp_path), split_scheme="artist")
-    with pytest.raises(UserError, match="leaves no 'blues' .* 7 'blues' tracks by 1 known artist"):
+    with pytest.raises(UserError, match=r"leaves no 'blues' .* 7 'blues' tracks by 1 known artist"):
         load_tracks(arguments)

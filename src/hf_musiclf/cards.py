@@ -6,8 +6,9 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from hf_musiclf.data.tracks import Tracks
+from hf_musiclf.files import write_whole
 from hf_musiclf.report import with_interval
-from hf_musiclf.runs import Run, write_whole
+from hf_musiclf.runs import Run
 from hf_musiclf.splits import format_leakage
 
 MODEL_TEMPLATE, DATASET_TEMPLATE = "model_card.md.jinja", "dataset_card.md.jinja"

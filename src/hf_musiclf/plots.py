@@ -5,7 +5,6 @@ Okabe & Ito, "Color Universal Design" (2008), or one hue by lightness, so that c
 Axes have a fixed size and the picture grows around them, so that long names neither overlap nor squeeze the plot.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn import metrics as sk
+
+from hf_musiclf.files import write_whole
 
 # Okabe & Ito's palette without its yellow, which vanishes on white.
 _HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -187,12 +188,6 @@ def _save(figure: Figure, path) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path={path} must end in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    try:
-        FigureCanvasAgg(figure)
-        figure.savefig(beside, dpi=150, bbox_inches="tight", pad_inches=0.2, facecolor="white")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    FigureCanvasAgg(figure)
+    style = {"dpi": 150, "bbox_inches": "tight", "pad_inches": 0.2, "facecolor": "white"}
+    return write_whole(path, lambda beside: figure.savefig(beside, format="png", **style))

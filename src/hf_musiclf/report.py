@@ -12,10 +12,11 @@ import numpy as np
 
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows
+from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
 from hf_musiclf.probabilities import mean_by_track, softmax
-from hf_musiclf.runs import REPORT_FILE, Run, write_json, write_whole
+from hf_musiclf.runs import REPORT_FILE, Run
 
 if TYPE_CHECKING:
     from hf_musiclf.training import MusicTrainer

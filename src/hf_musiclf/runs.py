@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import os
+import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def start_run(
         recipe=name,
         output_dir=folder,
         arguments=arguments,
-        command=" ".join(["accelerate launch", f"recipes/{name}.py", *sys.argv[1:]]),
+        command=shlex.join(["accelerate", "launch", f"recipes/{name}.py", *sys.argv[1:]]),
         checkpoint=checkpoint,
         is_main=training_args.process_index == 0,
         bootstrap_resamples=training_args.bootstrap_resamples,
@@ -128,28 +127,6 @@ def checkpoints(folder: Path) -> tuple[list[Path], list[Path]]:
 def remove_half_checkpoints(folder: Path) -> None:
     for path in checkpoints(folder)[1]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Have `write` make a file or folder beside `path`, then put it in place: `path` is whole or not there at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(beside)
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(beside, path)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        else:
-            beside.unlink(missing_ok=True)
-    return path
-
-
-def write_json(path: Path, content: dict[str, Any]) -> Path:
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n"
-    return write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def is_disk_full(error: BaseException) -> bool:

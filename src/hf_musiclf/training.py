@@ -14,6 +14,7 @@ from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import write_json
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.loading import LoadedModel
 from hf_musiclf.probabilities import mean_by_track, softmax
@@ -24,7 +25,6 @@ from hf_musiclf.runs import (
     how_to_go_on,
     is_disk_full,
     remove_half_checkpoints,
-    write_json,
 )
 
 # A checkpoint holds the weights and Adam's two moments of each, all float32.
