@@ -18,7 +18,10 @@ from hf_musiclf.windows import seconds_to_samples, window_starts
 
 @dataclass(frozen=True)
 class TrackScores:
-    """starts_seconds: `(windows,)`; window_probabilities: `(windows, labels)`; probabilities: their mean, `(labels,)`."""
+    """What a model says of a track.
+
+    starts_seconds: `(windows,)`. window_probabilities: `(windows, labels)`; probabilities: `(labels,)`, their mean.
+    """
 
     labels: tuple[str, ...]
     starts_seconds: np.ndarray
