@@ -29,6 +29,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.data.loading import cut_windows, load_tracks
+from hf_musiclf.data.synthetic import write_corpus
 from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
@@ -122,6 +123,7 @@ def time_bare_loop(model, batches, training_args, first):
 
 def compare(args, data_args, model_args, training_args):
     """One row a repetition: clips a second of both, and their ratio."""
+    write_corpus(data_args.data_dir)
     tracks = load_tracks(data_args, verbose=False)
     loaded = new_model(model_args, tracks.labels, data_args.window_seconds, 0)
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate)

@@ -14,7 +14,8 @@ from conftest import noise
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data import gtzan, tracks
-from hf_musiclf.data.gtzan import GENRES, artist_groups, load_gtzan, normalised_artist, read_index
+from hf_musiclf.data.artists import artist_groups, normalised_artist
+from hf_musiclf.data.gtzan import GENRES, load_gtzan, read_index
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import split_tracks
 from hf_musiclf.errors import UserError
@@ -324,7 +325,7 @@ def test_no_data_names_the_three_ways_to_data(tmp_path, make, said):
 def test_a_track_in_two_formats_is_refused(tiny_gtzan, tmp_path):
     folder = tiny_gtzan()
     soundfile.write(folder / "pop" / "pop.00002.flac", noise(0.1, 8000, 0), 8000)
-    with pytest.raises(UserError, match=r"holds pop\.00002 in more than one format; keep one"):
+    with pytest.raises(UserError, match=r"holds pop\.00002 twice, in two formats or two genres; keep one"):
         load_gtzan(str(folder), str(tmp_path / "cache"))
 
 

@@ -9,7 +9,6 @@ import csv
 import gzip
 import hashlib
 import lzma
-import re
 import tarfile
 import zlib
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import BinaryIO
 import datasets
 import numpy as np
 
+from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.tracks import (
     Source,
     TrackTable,
@@ -108,44 +108,6 @@ def read_index(path: Path | None = None) -> dict[str, dict[str, str | None]]:
             row["track"]: {key: row.get(key) or None for key in ("artist", "title", "fault_filtered")}
             for row in csv.DictReader(file)
         }
-
-
-# Artists and groups
-
-
-def normalised_artist(artist: str) -> str:
-    """One spelling for one artist.
-
-    >>> normalised_artist("Earth, Wind & Fire") == normalised_artist("Earth Wind and Fire")
-    True
-    """
-    words = re.findall(r"[^\W_]+", artist.casefold().replace("&", " and "))
-    return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words)
-
-
-def artist_groups(artists: list[str | None]) -> list[str | None]:
-    """Group of each excerpt: its artist, joined with everybody they share a credit with.
-
-    "Lauryn Hill and Bob Marley" makes one group of both artists' excerpts, as either voice would give the other away. A
-    credit is only taken apart where a part stands alone elsewhere, so that "KC and The Sunshine Band" stays one.
-
-    >>> artist_groups(["A", "B", "A & B", "C and D", None, "B"])
-    ['a', 'a', 'a', 'c and d', None, 'a']
-    """
-    known = {normalised_artist(artist) for artist in artists if artist}
-    parent = {name: name for name in known}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for artist in filter(None, artists):
-        parts = {normalised_artist(part) for part in re.split(r",|&|\band\b", artist) if part.strip()}
-        for part in sorted(parts & known):
-            first, second = sorted((root(normalised_artist(artist)), root(part)))
-            parent[second] = first
-    return [root(normalised_artist(artist)) if artist else None for artist in artists]
 
 
 # Split schemes
@@ -317,7 +279,7 @@ def _check_complete(found: list[tuple], where: Path) -> None:
         )
     twice = [track for track, count in Counter(track for track, _, _ in found).items() if count > 1]
     if twice:
-        raise UserError(f"data_dir={where} holds {twice[0]} in more than one format; keep one")
+        raise UserError(f"data_dir={where} holds {twice[0]} twice, in two formats or two genres; keep one")
 
 
 def _folder_fingerprint(found: list[tuple[str, str, Path]]) -> str:

@@ -1,17 +1,20 @@
 """Any script-free dataset with audio and label columns, on the Hub or local: what `datasets.load_dataset` reads."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import datasets
 import numpy as np
 
 from hf_musiclf.audio import AudioError, audio_fingerprint
+from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.tracks import Source, TrackTable, groups_without_duplicates, readable_rows, track_features
 from hf_musiclf.errors import UserError
 from hf_musiclf.splits import SPLITS, check_every_label, grouped_split
 
 LABEL_COLUMNS = ("label", "genre", "labels")
 GROUP_COLUMNS = ("group", "artist")
+LABEL_TYPES = ("string", "large_string", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 
 
 def load_hub_dataset(
@@ -54,8 +57,12 @@ def load_hub_dataset(
     rows, skipped = readable_rows(rows)
     if not len(rows):
         raise UserError(f"{name}: none of its {len(skipped)} tracks can be decoded: {skipped[0]['reason']}")
+    if group_column == "artist":
+        group_values = artist_groups(group_values)
     groups = groups_without_duplicates([group_values[index] for index in readable], rows)
-    source = Source(name, "label", group_column or "group", "see the dataset's own card", f"dataset {name}", None)
+    known_as = Path(name).name if Path(name).exists() else name  # a path of this machine is nobody else's business
+    licence, citation = "see the dataset's own card", f"dataset {known_as}"
+    source = Source(known_as, "label", group_column or "group", licence, citation, None)
     schemes = {"random": _split_randomly}
     if group_column:
         schemes[group_column if group_column == "artist" else "group"] = _split_by_group
@@ -68,7 +75,7 @@ def _load(name: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
     try:
         parts = datasets.load_dataset(name, cache_dir=cache_dir)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"dataset_name={name} cannot be loaded: {reason}") from error
     return {"validation" if split == "valid" else str(split): part for split, part in parts.items()}
 
@@ -81,6 +88,8 @@ def _column(name, rows, wanted, candidates, flag) -> str | None:
 
 def _labels(name: str, rows: datasets.Dataset, column: str) -> tuple[Sequence[str], list[int]]:
     values, kind = rows[column][:], rows.features[column]
+    if not isinstance(kind, datasets.ClassLabel) and getattr(kind, "dtype", "") not in LABEL_TYPES:
+        raise UserError(f"{name}: column {column!r} holds {kind}; a label is one class, text or a whole number a track")
     # -1 is how `datasets` writes that a class label is not known.
     unknown = sum(value is None or (isinstance(kind, datasets.ClassLabel) and value < 0) for value in values)
     if unknown:
