@@ -6,6 +6,8 @@ import socket
 
 # Read when these libraries are imported; offline, they ask nobody and do not wait for an answer.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The models are so small that threads would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 import numpy as np

@@ -15,7 +15,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README
 FLAGS = {field.name for cls in ARGUMENT_CLASSES for field in dataclasses.fields(cls)} | {"config"}
 LAUNCHER_FLAGS = {"cpu", "num_processes", "config_file", "quiet"}
 # Stand for the user's own data and runs.
-PLACEHOLDERS = re.compile(r"^(\.\./shared/|runs/|[A-Z_]+$|my_|song|music)")
+PLACEHOLDERS = re.compile(r"^(\.\./shared/|runs/|[A-Z_]+$|GTZANindex|my_|song|music)")
 
 
 def commands():
