@@ -31,10 +31,11 @@ from tqdm import tqdm
 from hf_musiclf.data.synthetic.score import compose, stream
 from hf_musiclf.data.synthetic.sound import Player, master
 from hf_musiclf.data.synthetic.styles import GENRES, LOWEST
+from hf_musiclf.errors import UserError
 
 __all__ = ["GENRES", "RENDERER", "compose", "render_track", "write_corpus"]
 
-RENDERER = 1  # raise it when the samples change: it keys the cache, and older corpora on disk are refused
+RENDERER = 2  # raise it when samples or defaults change: it keys the cache, and older corpora on disk are refused
 
 
 def render_track(
@@ -92,11 +93,11 @@ def _checked(folder: Path, parameters: dict, plan: dict) -> Path:
     try:
         found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ValueError(f"{folder} exists and is no synthetic corpus; pass a folder that does not exist yet") from None
+        raise UserError(f"{folder} exists and is no synthetic corpus; pass a folder that does not exist yet") from None
     if found != parameters:
-        raise ValueError(f"{folder} holds the synthetic corpus of {found}, not {parameters}; delete it or pass another")
+        raise UserError(f"{folder} holds the synthetic corpus of {found}, not {parameters}; delete it or pass another")
     if missing := [path for path in plan if not (folder / path).is_file()]:
-        raise ValueError(f"{folder} has lost {len(missing)} of its {len(plan)} tracks, as {missing[0]}; delete it")
+        raise UserError(f"{folder} has lost {len(missing)} of its {len(plan)} tracks, as {missing[0]}; delete it")
     return folder
 
 
