@@ -150,8 +150,6 @@ class RecipeTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
-        if not self.dataloader_num_workers:  # then there is no worker to keep
-            self.dataloader_persistent_workers = False
 
 
 ARGUMENT_CLASSES = (DataArguments, ModelArguments, RecipeTrainingArguments)
