@@ -10,7 +10,7 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 
 # Lowest first: a module may import from its own layer or from one below.
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "reach"},
     {"windows", "labels", "splits", "probabilities", "intervals"},
     {"audio", "metrics"},
     {"arguments", "launching"},

@@ -111,7 +111,9 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
 
 
 def test_a_missing_or_damaged_checkpoint_is_refused_in_one_line(checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere' cannot be loaded") as caught:
+    with pytest.raises(
+        UserError, match=r"nowhere' cannot be loaded: it is no folder here, nor in the Hub's cache"
+    ) as caught:
         load(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
     for name in ("config.json", "preprocessor_config.json"):

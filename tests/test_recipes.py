@@ -268,7 +268,7 @@ def test_half_precision_and_early_stopping_run_through(corpus, tmp_path):
         (dict(dataset="gtzam"), r"dataset='gtzam' is not known; did you mean gtzan\?"),
         (
             dict(split_scheme="artists"),
-            r"split_scheme='artists' is not known for synthetic genres; choose from artist, random",
+            r"split_scheme='artists' is not known for synthetic corpus; choose from artist, random",
         ),
         (dict(train_layers="last:9"), r"train_layers=last:9: the model has 2 encoder layers"),
     ],

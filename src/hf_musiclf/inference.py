@@ -13,6 +13,7 @@ from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.errors import UserError
 from hf_musiclf.models.loading import FAMILIES, first_line
 from hf_musiclf.probabilities import softmax
+from hf_musiclf.reach import only_local, why_not_here
 from hf_musiclf.windows import seconds_to_samples, window_starts
 
 
@@ -45,10 +46,12 @@ class TrackClassifier:
 
     def __init__(self, model: str, device: str | torch.device = "cpu", batch_size: int = 16):
         try:
-            self.model = AutoModelForAudioClassification.from_pretrained(model).to(device).eval()
-            extractor = AutoFeatureExtractor.from_pretrained(model)
+            local = only_local(model)
+            self.model = AutoModelForAudioClassification.from_pretrained(model, local_files_only=local)
+            extractor = AutoFeatureExtractor.from_pretrained(model, local_files_only=local)
         except (OSError, ValueError) as error:
-            raise UserError(f"model={model!r} cannot be loaded: {first_line(error)}") from error
+            raise UserError(f"model={model!r} cannot be loaded: {why_not_here(model) or first_line(error)}") from error
+        self.model.to(device).eval()
         if self.model.config.model_type not in FAMILIES:
             known = ", ".join(FAMILIES)
             raise UserError(f"model={model!r} is of architecture {self.model.config.model_type!r}; known are {known}")

@@ -31,6 +31,7 @@ from hf_musiclf.data.tracks import (
     track_features,
 )
 from hf_musiclf.errors import UserError
+from hf_musiclf.reach import hub_is_out_of_reach
 from hf_musiclf.splits import SPLITS, check_every_label, grouped_split
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -295,10 +296,12 @@ def download_archive() -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    local = hub_is_out_of_reach()
     try:
-        path = Path(huggingface_hub.hf_hub_download(HUB_ID, HUB_FILE, repo_type="dataset"))
+        path = Path(huggingface_hub.hf_hub_download(HUB_ID, HUB_FILE, repo_type="dataset", local_files_only=local))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(f"GTZAN cannot be downloaded from {HUB_ID} ({type(error).__name__}); {WAYS_TO_DATA}") from error
+        reason = "the Hub cannot be reached" if local else type(error).__name__
+        raise UserError(f"GTZAN cannot be downloaded from {HUB_ID} ({reason}); {WAYS_TO_DATA}") from error
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -10,11 +10,24 @@ from hf_musiclf.audio import AudioError, audio_fingerprint
 from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.tracks import Source, TrackTable, groups_without_duplicates, readable_rows, track_features
 from hf_musiclf.errors import UserError
+from hf_musiclf.reach import hub_is_out_of_reach
 from hf_musiclf.splits import SPLITS, check_every_label, grouped_split
 
 LABEL_COLUMNS = ("label", "genre", "labels")
 GROUP_COLUMNS = ("group", "artist")
-LABEL_TYPES = ("string", "large_string", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+LABEL_TYPES = (
+    "string",
+    "large_string",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
 
 
 def load_hub_dataset(
@@ -72,6 +85,8 @@ def load_hub_dataset(
 
 
 def _load(name: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
+    if not Path(name).exists() and hub_is_out_of_reach():
+        datasets.config.HF_HUB_OFFLINE = True  # what it read from the environment: take the cache, or fail at once
     try:
         parts = datasets.load_dataset(name, cache_dir=cache_dir)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

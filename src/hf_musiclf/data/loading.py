@@ -15,7 +15,7 @@ from hf_musiclf.splits import format_leakage
 from hf_musiclf.windows import seconds_to_samples
 
 SYNTHETIC = Source(
-    name="synthetic genres",
+    name="synthetic corpus",
     task="genre",
     group_word="artist",
     licence="Apache-2.0: rendered by this repository, free of any recording",

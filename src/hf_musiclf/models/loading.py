@@ -14,6 +14,7 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
 from hf_musiclf.models import ast
 from hf_musiclf.models.freezing import set_trainable
+from hf_musiclf.reach import only_local, why_not_here
 
 FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast,)}
 
@@ -67,10 +68,12 @@ def load_classifier(
 
 def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):
     """Model and extractor of a checkpoint, its head replaced where it has another number of labels."""
+    where = {"revision": args.model_revision, "local_files_only": only_local(args.model)}
     try:
-        config = AutoConfig.from_pretrained(args.model, revision=args.model_revision)
+        config = AutoConfig.from_pretrained(args.model, **where)
     except (OSError, ValueError) as error:
-        raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
+        reason = why_not_here(args.model) or first_line(error)
+        raise UserError(f"model={args.model!r} cannot be loaded: {reason}") from error
     if config.model_type != family.MODEL_TYPE:
         raise UserError(
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
@@ -82,13 +85,13 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
     try:
         model, found = family.model_class.from_pretrained(
             args.model,
-            revision=args.model_revision,
+            **where,
             label2id=label2id,
             id2label=id2label,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        extractor = family.extractor_class.from_pretrained(args.model, revision=args.model_revision)
+        extractor = family.extractor_class.from_pretrained(args.model, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
     finally:
