@@ -182,6 +182,6 @@ def _check_space(loaded: LoadedModel, args: RecipeTrainingArguments) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e9:.2f} GB, the disk has "
-            f"{free / 1e9:.2f} GB left; free some, or name a folder on another disk"
+            f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e6:,.1f} MB, the disk has "
+            f"{free / 1e6:,.1f} MB left; free some, or name a folder on another disk"
         )
