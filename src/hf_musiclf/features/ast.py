@@ -78,9 +78,12 @@ class AstFeatures:
         )
         frames = waveforms.unfold(1, self.frame, self.shift)
         frames = frames - frames.mean(-1, keepdim=True)
-        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        frames = (frames - PREEMPHASIS * previous) * window
-        spectrum = torch.fft.rfft(frames, n=self.fft)
+        # A frame's first sample has none before it, but there the Hann window is 0, and so it stays 0.
+        padded = frames.new_zeros(*frames.shape[:-1], self.fft)
+        emphasised = padded[..., 1 : self.frame]
+        torch.sub(frames[..., 1:], PREEMPHASIS * frames[..., :-1], out=emphasised)
+        emphasised.mul_(window[1:])
+        spectrum = torch.fft.rfft(padded)
         power = spectrum.real.square() + spectrum.imag.square()
         return (power @ filters).clamp_min(ENERGY_FLOOR).log()
 
