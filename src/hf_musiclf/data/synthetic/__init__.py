@@ -3,8 +3,8 @@
 Ten genres differ as genres do: tempo, swing, drums, harmony, instruments, density, balance. Artists have habits (keys,
 tempo, patterns, instruments, equaliser, room, hiss), so that a random split leaks them as it does in GTZAN. Some
 artists and tracks borrow from a neighbouring genre, so that no classifier should be perfect. Of the default corpus, an
-SVM on statistics of MFCC, chroma and spectral contrast gets 91.1 % of the tracks right (95 % interval 87.2 % to 94.6 %)
-in four random folds, and 68.3 % (60.4 % to 76.0 %) in four folds that keep artists whole:
+SVM on statistics of MFCC, chroma and spectral contrast gets 90.1 % of the tracks right (95 % interval 87.1 % to 92.8 %)
+in four random folds, and 82.4 % (78.4 % to 86.3 %) in four folds that keep artists whole:
 
     python benchmarks/synthetic_difficulty.py
 
