@@ -13,7 +13,6 @@ Expected: not measured yet on all of GTZAN, see recipes/README.md for what was.
 """
 
 from hf_musiclf.arguments import parse_recipe
-from hf_musiclf.cards import write_card
 from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.launching import run_script
 from hf_musiclf.models.loading import load_classifier
@@ -62,9 +61,7 @@ def main(argv=None):
     )
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)
     trainer = MusicTrainer(loaded, windows, training_args)
-    report = train_and_evaluate(trainer, run, tracks)
-    write_card(run, report)
-    return report
+    return train_and_evaluate(trainer, run, tracks)
 
 
 if __name__ == "__main__":

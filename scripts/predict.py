@@ -29,7 +29,7 @@ def main(argv=None) -> int:
     from tqdm import tqdm
     from transformers.utils import logging
 
-    from hf_musiclf.audio import AudioError
+    from hf_musiclf.audio_readers import AudioError
     from hf_musiclf.errors import UserError
     from hf_musiclf.inference import TrackClassifier
 

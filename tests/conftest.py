@@ -1,8 +1,10 @@
 """Small audio made on the spot, in the layouts of the real data; no network."""
 
 import csv
+import io
 import os
 import socket
+import tarfile
 
 # Read when these libraries are imported; offline, they ask nobody and do not wait for an answer.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,10 +15,21 @@ os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from hf_musiclf.data.gtzan import GENRES, load_gtzan, read_index
 
 ENCODINGS = {"wav": "PCM_16", "au": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
+# name -> container, encoding, a rate that the encoding knows
+FORMATS = {
+    "wav": ("WAV", "PCM_16", 44100),
+    "au": ("AU", "PCM_16", 22050),
+    "flac": ("FLAC", "PCM_16", 44100),
+    "vorbis": ("OGG", "VORBIS", 44100),
+    "opus": ("OGG", "OPUS", 48000),
+    "mp3": ("MP3", "MPEG_LAYER_III", 44100),
+    "mp3_low_rate": ("MP3", "MPEG_LAYER_III", 22050),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +60,46 @@ def write_gtzan(folder, tracks_per_genre=4, seconds=0.25, sampling_rate=8000, su
             samples = noise(seconds, sampling_rate, label, number)
             soundfile.write(path, samples, sampling_rate, subtype=ENCODINGS[suffix])
     return folder
+
+
+def write_archive(path, folder, members=None, mode="w:gz"):
+    """An archive of `genres/...`, the members in a shuffled order, then those of `members`."""
+    files = sorted(folder.rglob("*.wav"))
+    np.random.default_rng(0).shuffle(files)
+    with tarfile.open(path, mode, format=tarfile.USTAR_FORMAT) as archive:
+        for file in files:
+            archive.add(file, f"genres/{file.parent.name}/{file.name}")
+        for member in members or []:
+            archive.addfile(member, io.BytesIO(bytes(member.size)) if member.isfile() else None)
+    return path
+
+
+def music(rate, seconds=12.0, channels=2):
+    """`(time, channels)` float32: rising tones, noise, bursts and a silence, so that no two moments are alike."""
+    rng = np.random.default_rng(rate)
+    times = np.arange(round(rate * seconds)) / rate
+    noise = rng.standard_normal((len(times), channels))
+    burst = np.exp(-(times % 0.31) * 40)[:, None]
+    tones = np.sin(2 * np.pi * np.outer(100 * times + 30 * times**2, np.arange(1, channels + 1)))
+    loud = (np.abs(times / seconds - 0.6) > 0.05)[:, None]
+    return np.clip(0.3 * tones * loud + (0.02 + 0.2 * burst) * noise * loud, -0.99, 0.99).astype(np.float32)
+
+
+def write_audio(path, samples, rate, container="WAV", encoding="PCM_16", **options):
+    # In pieces: libsndfile's Vorbis encoder overflows its stack on long arrays.
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with soundfile.SoundFile(path, "w", rate, channels, format=container, subtype=encoding, **options) as file:
+        for start in range(0, len(samples), 16384):
+            file.write(samples[start : start + 16384])
+    return path
+
+
+def slice_of_whole(path, sampling_rate, start_seconds, duration_seconds):
+    """The truth: decode everything with soundfile, average, resample at once with soxr, cut."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    whole = soxr.resample(samples.mean(axis=1), rate, sampling_rate, quality="HQ")
+    first = round(start_seconds * sampling_rate)
+    return whole[first : first + round(duration_seconds * sampling_rate)]
 
 
 @pytest.fixture
@@ -87,3 +140,13 @@ def full_gtzan(tmp_path_factory):
         soundfile.write(path, noise(0.01, 8000, number), 8000)
     (folder / "genres" / "jazz" / "jazz.00054.wav").write_text("no audio")
     return load_gtzan(str(folder), str(folder / "cache"))
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory):
+    """The same music in every format: name -> path; to be read only."""
+    folder = tmp_path_factory.mktemp("encoded")
+    return {
+        name: write_audio(folder / f"{name}.{container.lower()}", music(rate), rate, container, encoding)
+        for name, (container, encoding, rate) in FORMATS.items()
+    }

@@ -164,7 +164,30 @@ def test_from_scratch_by_overrides(capsys):
     loaded = load("random", window_seconds=2.56, model_config=overrides)
     assert loaded.model.config.max_length == 256 and loaded.features.extractor.num_mel_bins == 64
     assert loaded.facts["base_model"] is None
-    with pytest.raises(UserError, match="ASTConfig has no field 'hidden_sise'"):
+    with pytest.raises(UserError, match=r"'hidden_sise' is no field of ASTConfig .*; did you mean hidden_size\?"):
         load("random", model_config="hidden_sise=16")
     with pytest.raises(UserError, match="hidden_size=16 is not a multiple of num_attention_heads=12"):
         load("random", model_config="hidden_size=16")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ("max_length=128", r"'max_length' is no field of ASTConfig that a recipe leaves to you"),
+        ("to_dict=8", r"'to_dict' is no field"),
+        ("num_attention_heads=0", r"num_attention_heads=0 must be a whole number of 1 or more"),
+        ("num_hidden_layers=-1", r"num_hidden_layers=-1 must be a whole number"),
+        ("hidden_size=abc", r"hidden_size=abc must be a whole number"),
+        ("num_mel_bins=8", r"num_mel_bins=8 is less than patch_size=16"),
+        ("hidden_dropout_prob=much", r"model_config: .*hidden_dropout_prob"),
+    ],
+)
+def test_configs_that_make_no_model_are_refused_in_one_line(overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load("random", model_config=overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_shorter_than_a_patch_is_refused_from_scratch_too():
+    with pytest.raises(UserError, match=r"window_seconds=0\.1 is shorter than one patch"):
+        load("random", window_seconds=0.1)

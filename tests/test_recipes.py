@@ -28,7 +28,7 @@ TINY = {
     "model_config": "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,num_mel_bins=64,"
     "frequency_stride=16,time_stride=16",
     "window_seconds": 1.28,
-    "eval_hop_seconds": 1.28,
+    "eval_hop_seconds": 0.8,
     "num_train_epochs": 2,
     "per_device_train_batch_size": 16,
     "learning_rate": 2e-3,
@@ -188,7 +188,8 @@ def test_a_killed_run_ends_with_the_same_metrics_as_one_that_was_not(corpus, tmp
     assert "resuming from" in capsys.readouterr().out
     for split in ("validation", "test"):
         assert resumed[split] == whole[split]
-    assert resumed["training"]["train_loss"] is not None
+    assert resumed["training"]["steps"] == whole["training"]["steps"]
+    assert (tmp_path / "killed" / "README.md").is_file()
 
 
 def test_the_same_seed_gives_the_same_numbers(finished, corpus, tmp_path):
@@ -204,7 +205,7 @@ def test_two_processes_evaluate_every_track_exactly_once(corpus, tmp_path):
     command = [
         str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2", str(RECIPE),
     ]  # fmt: skip
-    # 10 test tracks of 3 windows in batches of 7 on each of two processes: what pads the last batch must be dropped.
+    # 10 test tracks of 4 windows in batches of 7 on each of two processes: what pads the last batch must be dropped.
     extra = flags(**data_flags(corpus), output_dir=folder, per_device_eval_batch_size=7, max_steps=2)
     done = subprocess.run([*command, *extra], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -303,11 +304,42 @@ def test_a_folder_with_a_finished_run_is_refused(finished, corpus):
 
 def test_overwriting_clears_the_run_and_nothing_else(corpus, tmp_path):
     recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=1))
-    (tmp_path / "notes.txt").write_text("mine")
+    for mine in ("notes.txt", "labels.csv", "labels.json"):
+        (tmp_path / mine).write_text("mine")
     before = (tmp_path / "report.json").read_text()
     recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=2, overwrite_output_dir=True))
-    assert (tmp_path / "report.json").read_text() != before and (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "report.json").read_text() != before
+    assert all((tmp_path / mine).read_text() == "mine" for mine in ("notes.txt", "labels.csv", "labels.json"))
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_a_mistake_deletes_nothing_even_when_told_to_overwrite(corpus, tmp_path):
+    recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=1))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="does not exist|holds no synthetic corpus"):
+        recipe().main(
+            flags(**{**data_flags(corpus), "data_dir": "gone"}, output_dir=tmp_path, overwrite_output_dir=True)
+        )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_is_not_resumed_on_other_tracks(corpus, tmp_path, monkeypatch):
+    step, calls = MusicTrainer.training_step, []
+
+    def dies_in_the_sixth(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    other = tmp_path / "other"
+    write_corpus(other, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(MusicTrainer, "training_step", dies_in_the_sixth)
+        with pytest.raises(Killed):
+            recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
+    with pytest.raises(UserError, match="holds an unfinished run with other tracks in its splits"):
+        recipe().main(flags(**{**data_flags(corpus), "data_dir": other}, output_dir=tmp_path / "run"))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -345,7 +377,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus, tmp_path,
 def test_too_small_a_disk_is_refused_before_training(corpus, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("hf_musiclf.training.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"2 checkpoints and the model need .* MB, the disk has 0\.0 MB left"):
+    with pytest.raises(UserError, match=r"3 checkpoints and the model need .* MB, the disk has 0\.0 MB left"):
         recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

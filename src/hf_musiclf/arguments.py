@@ -20,6 +20,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from hf_musiclf.errors import UserError
 
 
+# A frame of the spectrograms; windows closer than that are the same.
+SHORTEST_HOP_SECONDS = 0.01
+
+
 @dataclass
 class DataArguments:
     """Which tracks, how they are split, and how windows are cut from them."""
@@ -66,8 +70,10 @@ class DataArguments:
     )
 
     def __post_init__(self):
-        if self.window_seconds <= 0:
+        if not 0 < self.window_seconds < float("inf"):
             raise UserError(f"window_seconds={self.window_seconds} must be greater than 0 s")
+        if self.eval_hop_seconds is not None and not self.eval_hop_seconds >= SHORTEST_HOP_SECONDS:
+            raise UserError(f"eval_hop_seconds={self.eval_hop_seconds} must be {SHORTEST_HOP_SECONDS} s or more")
         if self.eval_hop_seconds is not None and not 0 < self.eval_hop_seconds <= self.window_seconds:
             raise UserError(
                 f"eval_hop_seconds={self.eval_hop_seconds} must lie in (0, {self.window_seconds}], the window: a "
@@ -147,7 +153,17 @@ class RecipeTrainingArguments(TrainingArguments):
             raise UserError(f"early_stopping_patience={self.early_stopping_patience} must be 1 or more evaluations")
         if self.remove_unused_columns:
             raise UserError("remove_unused_columns=True would drop the waveforms; leave it False")
-        super().__post_init__()
+        if self.push_to_hub:
+            raise UserError("push_to_hub is not there yet; upload the finished folder with `hf upload NAME OUTPUT_DIR`")
+        if (
+            self.early_stopping_patience is not None
+            and str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no"
+        ):
+            raise UserError("early_stopping_patience needs evaluations; set --eval_strategy to epoch or steps")
+        try:
+            super().__post_init__()
+        except ValueError as error:  # flags that contradict each other
+            raise UserError(" ".join(str(error).split())) from error
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
 
@@ -205,7 +221,10 @@ def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
         if word == "--config":
             if position + 1 == len(argv):
                 raise UserError("--config: expected a YAML file")
-            return argv[position + 1], argv[:position] + argv[position + 2 :]
+            rest = argv[:position] + argv[position + 2 :]
+            if any(word.partition("=")[0] == "--config" for word in rest):
+                raise UserError("--config stands twice; put everything into one file")
+            return argv[position + 1], rest
         if word.startswith("--config="):
             return word.partition("=")[2], argv[:position] + argv[position + 1 :]
     return None, argv

@@ -8,7 +8,6 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.files import write_whole
 from hf_musiclf.report import with_interval
-from hf_musiclf.runs import Run
 from hf_musiclf.splits import format_leakage
 
 MODEL_TEMPLATE, DATASET_TEMPLATE = "model_card.md.jinja", "dataset_card.md.jinja"
@@ -16,11 +15,10 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1"}
 
 
-def write_card(run: Run, report: dict[str, Any]) -> None:
-    """Write README.md into the run's folder; on the first process only."""
-    if run.is_main:
-        text = str(model_card(report, run.output_dir.name))
-        write_whole(run.output_dir / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
+def write_card(folder: Path, report: dict[str, Any]) -> None:
+    """Write README.md into the run's folder."""
+    text = str(model_card(report, folder.name))
+    write_whole(folder / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
@@ -33,6 +31,8 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
         model_name=model_name,
         model_class=model["class"],
         base_model=model["base_model"],
+        start=model["start"],
+        chosen=report["chosen_on_validation"],
         parameters=model["parameters"],
         trainable=model["trainable"],
         majority=report["majority_class_accuracy"],

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, then renamed."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,6 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(beside)
-        if path.is_dir():
-            shutil.rmtree(path)
         os.replace(beside, path)
     finally:
         if beside.is_dir():
@@ -26,5 +25,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n"
+    """Write JSON that every parser reads: what is not a finite number becomes null."""
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     return write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

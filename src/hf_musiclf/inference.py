@@ -62,12 +62,16 @@ class TrackClassifier:
     def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> TrackScores:
         """Scores of a file or of its bytes.
 
-        hop_seconds: between window starts; None: the window, so that each sample is
-        heard once. Memory does not grow with the length. Raises AudioError for what cannot be read.
+        hop_seconds: between window starts; None: that of the model's own evaluation. Memory does not grow with the
+        length. Raises AudioError for what cannot be read, UserError for a hop that leaves samples out and for less
+        audio than the features need.
         """
         rate = self.features.sampling_rate
+        hop_seconds = hop_seconds or getattr(self.model.config, "hop_seconds", self.features.window_seconds)
+        if not 0 < seconds_to_samples(hop_seconds, rate) <= seconds_to_samples(self.features.window_seconds, rate):
+            raise UserError(f"hop_seconds={hop_seconds} must lie in (0, {self.features.window_seconds}], the window")
         window = seconds_to_samples(self.features.window_seconds, rate)
-        hop = seconds_to_samples(hop_seconds, rate) if hop_seconds else window
+        hop = seconds_to_samples(hop_seconds, rate)
         starts = window_starts(max(1, seconds_to_samples(audio_info(source).duration_seconds, rate)), window, hop)
         logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window)]
         return TrackScores(self.labels, np.array(starts) / rate, softmax(np.concatenate(logits)))

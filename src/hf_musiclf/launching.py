@@ -1,6 +1,7 @@
 """How a script starts: a user's mistake in one line, and as many processes as were asked for."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,9 +22,23 @@ def run_script(main: Callable[[], Any]) -> None:
         if isinstance(error, OSError) and error.errno not in (28, 122):  # ENOSPC, EDQUOT
             raise
         if os.environ.get("RANK", "0") == "0":
-            line = " ".join(str(error).split()) if isinstance(error, UserError) else f"the disk is full: {error}"
+            line = one_line(error) if isinstance(error, UserError) else f"the disk is full: {error}"
             print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
         sys.exit(2)
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, in one line.
+
+    From a dataloader's worker PyTorch hands on the whole traceback as the message; its last line is the worker's own.
+
+    >>> one_line(ValueError("Caught AudioError in worker 0.\\nOriginal Traceback ...\\nx.y.AudioError: a.wav: is empty"))
+    'a.wav: is empty'
+    """
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        text = re.sub(r"^[\w.]+Error: ", "", text.splitlines()[-1])
+    return " ".join(text.split())
 
 
 def _start_cpu_processes() -> None:

@@ -12,11 +12,11 @@ import numpy as np
 
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows
-from hf_musiclf.files import write_json, write_whole
+from hf_musiclf.files import write_whole
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
 from hf_musiclf.probabilities import mean_by_track, softmax
-from hf_musiclf.runs import REPORT_FILE, Run
+from hf_musiclf.runs import MODEL_PART, Run
 
 if TYPE_CHECKING:
     from hf_musiclf.training import MusicTrainer
@@ -30,7 +30,7 @@ PACKAGES = (
 def write_report(
     trainer: "MusicTrainer", run: Run, tracks: Tracks, logits: dict[str, np.ndarray], training: dict[str, Any]
 ) -> dict[str, Any]:
-    """Score the splits and write the run's files; report.json comes last and marks the run as finished.
+    """Score the splits, save the model, draw and list; card and report.json are left to the caller.
 
     logits: split name -> `(windows, labels)`. training: facts of the fit. Returns the report; other processes than the
     first take part in saving and return it too.
@@ -45,8 +45,6 @@ def write_report(
     if run.is_main:
         write_predictions(run.output_dir / "predictions.csv", trainer.windows, probabilities, tracks.labels)
         draw_report(run.output_dir / "report", trainer.windows["test"], probabilities["test"], report)
-        write_json(run.output_dir / REPORT_FILE, report)
-        print(describe_report(report, run.output_dir), flush=True)
     return report
 
 
@@ -87,7 +85,7 @@ def build_report(
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "data": {
             "source": source.name,
-            "dataset_id": source.hub_id or run.arguments["dataset_name"],
+            "dataset_id": source.hub_id,
             "task": source.task,
             "group": source.group_word,
             "licence": source.licence,
@@ -103,6 +101,7 @@ def build_report(
         "model": trainer.loaded.facts,
         "sampling_rate": trainer.features.sampling_rate,
         "window_seconds": run.arguments["window_seconds"],
+        "chosen_on_validation": bool(trainer.args.load_best_model_at_end and trainer.state.best_global_step),
         "majority_class_accuracy": test_labels[int(np.argmax(train_labels))] / sum(test_labels),
         "training": training,
         **scores,
@@ -119,7 +118,7 @@ def _version(package: str) -> str | None:
 
 def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
     """Model and extractor into `folder`, each file whole or not there. All processes take part."""
-    beside = folder / ".model.part"
+    beside = folder / MODEL_PART
     trainer.save_model(str(beside), _internal_call=True)
     if not is_main:
         return

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -14,10 +15,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import write_json
 
 RUN_FILE = "run.json"  # written when training starts: whose folder this is
 REPORT_FILE = "report.json"  # written last: the run is finished
 CHECKPOINT_END = "trainer_state.json"  # the file that Trainer writes last into a checkpoint
+MODEL_PART = ".model.part"  # the finished model before it is put in place
+RUN_FILES = (
+    "config.json", "model.safetensors", "preprocessor_config.json", "predictions.csv", "README.md", REPORT_FILE, RUN_FILE,
+)  # fmt: skip
+WAY_OUT = "choose another --output_dir, or pass --overwrite_output_dir True to delete that run"
 
 # What may differ between a run and its continuation: where things are and how fast they go, not what comes out.
 FREE_TO_CHANGE = {
@@ -29,13 +36,17 @@ FREE_PREFIXES = ("dataloader_", "hub_", "log_", "logging_", "ddp_", "trackio_")
 
 @dataclass(frozen=True)
 class Run:
-    """recipe: name of its script. arguments: all fields of the three dataclasses. checkpoint: what to resume from."""
+    """recipe: name of its script. arguments: all fields of the three dataclasses. checkpoint: what to resume from.
+
+    overwrite: delete the earlier run in the folder once there is nothing left to refuse, just before training.
+    """
 
     recipe: str
     output_dir: Path
     arguments: dict[str, Any]
     command: str
     checkpoint: Path | None
+    overwrite: bool
     is_main: bool
     bootstrap_resamples: int
 
@@ -43,23 +54,26 @@ class Run:
 def start_run(
     recipe: str, data_args: DataArguments, model_args: ModelArguments, training_args: RecipeTrainingArguments
 ) -> Run:
-    """Look at the output folder before any work is done, and set the seed. Nothing is written, and nothing deleted
-    without `overwrite_output_dir`.
+    """Look at the output folder before any work is done, and set the seed; nothing is written and nothing deleted.
 
     recipe: the recipe's `__file__`. Raises UserError for a folder with a finished run, a run with other arguments, or a
     model that is not ours.
     """
     arguments = {**dataclasses.asdict(data_args), **dataclasses.asdict(model_args), **training_args.to_dict()}
-    name = Path(recipe).stem
-    folder = Path(training_args.output_dir)
-    with training_args.main_process_first(desc="looking at the output folder"):
-        if training_args.overwrite_output_dir and training_args.process_index == 0:
-            clear_run(folder)
-        checkpoint = _checkpoint_to_resume(folder, name, arguments)
-    if training_args.resume_from_checkpoint not in (None, "True", "true"):
-        checkpoint = Path(training_args.resume_from_checkpoint)
-        if not (checkpoint / CHECKPOINT_END).is_file():
-            raise UserError(f"resume_from_checkpoint={checkpoint} holds no {CHECKPOINT_END}: it is no whole checkpoint")
+    name, folder = Path(recipe).stem, Path(training_args.output_dir)
+    overwrite, asked = training_args.overwrite_output_dir, training_args.resume_from_checkpoint
+    with training_args.main_process_first(local=False, desc="looking at the output folder"):
+        checkpoint = _checkpoint_to_resume(folder, name, arguments, overwrite)
+    if asked not in (None, "True", "true"):
+        checkpoint = Path(asked)
+        if overwrite:
+            raise UserError(
+                f"resume_from_checkpoint={asked} and overwrite_output_dir contradict each other; leave one out"
+            )
+        if not is_whole_checkpoint(checkpoint):
+            raise UserError(
+                f"resume_from_checkpoint={checkpoint} is no whole checkpoint: its {CHECKPOINT_END} is missing"
+            )
     if checkpoint and training_args.process_index == 0:
         print(f"resuming from {checkpoint}", flush=True)
     set_seed(training_args.seed)
@@ -67,43 +81,76 @@ def start_run(
         recipe=name,
         output_dir=folder,
         arguments=arguments,
-        command=shlex.join(["accelerate", "launch", f"recipes/{name}.py", *sys.argv[1:]]),
+        command=_command(name, training_args),
         checkpoint=checkpoint,
+        overwrite=overwrite,
         is_main=training_args.process_index == 0,
         bootstrap_resamples=training_args.bootstrap_resamples,
     )
 
 
+def _command(name: str, training_args: RecipeTrainingArguments) -> str:
+    """The command line that makes this run again, with what the launcher was told."""
+    launcher = []
+    if training_args.device.type == "cpu":
+        launcher.append("--cpu")
+    if training_args.world_size > 1:
+        launcher += ["--num_processes", str(training_args.world_size)]
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        launcher += ["--mixed_precision", precision]
+    return shlex.join(["accelerate", "launch", *launcher, f"recipes/{name}.py", *sys.argv[1:]])
+
+
+def claim_folder(run: Run, tracks_digest: str, world_size: int, leakage: dict[str, Any]) -> None:
+    """Make the output folder this run's: delete an earlier run where that was asked for, and write run.json.
+
+    tracks_digest: of the tracks of every split. Raises UserError where the run to be resumed had other tracks in its
+    splits or another number of processes: then it could not end as it would have.
+    """
+    about = {"recipe": run.recipe, "tracks": tracks_digest, "processes": world_size}
+    if run.overwrite:
+        clear_run(run.output_dir)
+    elif run.checkpoint and (run.output_dir / RUN_FILE).exists():
+        earlier = json.loads((run.output_dir / RUN_FILE).read_text(encoding="utf-8"))
+        for key, what in (("tracks", "other tracks in its splits"), ("processes", "another number of processes")):
+            if earlier[key] != about[key]:
+                raise UserError(
+                    f"output_dir={run.output_dir} holds an unfinished run with {what} "
+                    f"({earlier[key]}, now {about[key]}); {WAY_OUT}"
+                )
+    remove_half_checkpoints(run.output_dir)
+    write_json(run.output_dir / RUN_FILE, {**about, "arguments": run.arguments, "leakage": leakage})
+
+
 def clear_run(folder: Path) -> None:
     """Delete what a run of ours left in the folder; other files stay. Raises UserError where the run is not ours."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
     if not (folder / RUN_FILE).exists():
         _refuse_foreign_model(folder)
         return
-    for path in folder.iterdir():
-        if path.is_dir() and (path.name.startswith(PREFIX_CHECKPOINT_DIR) or path.name == "report"):
-            shutil.rmtree(path)
-        elif path.suffix in (".json", ".safetensors", ".bin", ".csv") or path.name == "README.md":
-            path.unlink()
+    for path in [*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), folder / "report", folder / MODEL_PART]:
+        shutil.rmtree(path, ignore_errors=True)
+    for name in RUN_FILES:  # run.json last: until then the folder is known as ours
+        (folder / name).unlink(missing_ok=True)
 
 
-def _checkpoint_to_resume(folder: Path, recipe: str, arguments: dict[str, Any]) -> Path | None:
+def _checkpoint_to_resume(folder: Path, recipe: str, arguments: dict[str, Any], overwrite: bool) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir={folder} is a file; name a folder")
     if not (folder / RUN_FILE).exists():
         _refuse_foreign_model(folder)
         return None
-    way_out = "choose another --output_dir, or pass --overwrite_output_dir to delete that run"
+    if overwrite:
+        return None
     if (folder / REPORT_FILE).exists():
-        raise UserError(f"output_dir={folder} holds a finished run; {way_out}")
+        raise UserError(f"output_dir={folder} holds a finished run; {WAY_OUT}")
     earlier = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     if earlier["recipe"] != recipe:
-        raise UserError(f"output_dir={folder} holds an unfinished run of {earlier['recipe']}; {way_out}")
+        raise UserError(f"output_dir={folder} holds an unfinished run of {earlier['recipe']}; {WAY_OUT}")
     for key, value in json.loads(json.dumps(arguments, default=str)).items():
         before = earlier["arguments"].get(key)
         if before != value and key not in FREE_TO_CHANGE and not key.startswith(FREE_PREFIXES):
-            raise UserError(f"output_dir={folder} holds an unfinished run with {key}={before}, not {value}; {way_out}")
+            raise UserError(f"output_dir={folder} holds an unfinished run with {key}={before}, not {value}; {WAY_OUT}")
     whole, _ = checkpoints(folder)
     return whole[-1] if whole else None
 
@@ -120,8 +167,16 @@ def checkpoints(folder: Path) -> tuple[list[Path], list[Path]]:
     """Whole checkpoints by step, and those that a kill left half written."""
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdecimal()]
     found.sort(key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / CHECKPOINT_END).is_file() and (path / CHECKPOINT_END).stat().st_size]
+    whole = [path for path in found if is_whole_checkpoint(path)]
     return whole, [path for path in found if path not in whole]
+
+
+def is_whole_checkpoint(path: Path) -> bool:
+    """Whether the file that is written last is there and whole."""
+    try:
+        return "global_step" in json.loads((path / CHECKPOINT_END).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def remove_half_checkpoints(folder: Path) -> None:
@@ -130,10 +185,13 @@ def remove_half_checkpoints(folder: Path) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error of any library says that the disk is full."""
-    seen = error
+    """Whether an error of any library says that the disk is full.
+
+    torch.save says "unexpected pos" or "PytorchStreamWriter failed" where a file stopped growing.
+    """
+    seen, told = error, ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
     while seen is not None:
-        if getattr(seen, "errno", None) in (28, 122) or "No space left on device" in str(seen):
+        if getattr(seen, "errno", None) in (28, 122) or any(words in str(seen) for words in told):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -168,7 +168,8 @@ def format_leakage(report: Mapping, group_word: str = "group") -> str:
     >>> splits = {"train": np.array([0, 1]), "test": np.array([2])}
     >>> print(format_leakage(leakage_report(splits, ["a", "b", "b"], [None] * 3, ["x", "y", "z"]), "artist"))
     train/test: 1 of 1 test tracks share their artist with train (100 %)
-    train/test: no shared title, no exact duplicate
+    train/test: no title of test is known, so nothing can be said of it
+    train/test: no exact duplicate among 1 known
     """
     words = {"group": group_word, "title": "title", "audio": "exact duplicate"}
     lines = []
@@ -176,8 +177,12 @@ def format_leakage(report: Mapping, group_word: str = "group") -> str:
         first, second = pair.split("/")
         clean = []
         for what, counts in found.items():
+            if not counts["known"]:
+                lines.append(f"{pair}: no {words[what]} of {second} is known, so nothing can be said of it")
+                continue
             if not counts["items"]:
-                clean.append(f"no {'shared ' if what != 'audio' else ''}{words[what]}")
+                shared = "no" if what == "audio" else "no shared"
+                clean.append(f"{shared} {words[what]} among {counts['known']} known")
                 continue
             having = "have an exact duplicate in" if what == "audio" else f"share their {words[what]} with"
             lines.append(

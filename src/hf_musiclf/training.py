@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, Trainer
 from transformers.utils import logging
 
 from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
 from hf_musiclf.errors import UserError
@@ -18,28 +19,39 @@ from hf_musiclf.files import write_json
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.loading import LoadedModel
 from hf_musiclf.probabilities import mean_by_track, softmax
-from hf_musiclf.report import write_report
-from hf_musiclf.runs import (
-    RUN_FILE,
-    Run,
-    how_to_go_on,
-    is_disk_full,
-    remove_half_checkpoints,
-)
+from hf_musiclf.report import describe_report, write_report
+from hf_musiclf.runs import REPORT_FILE, Run, claim_folder, how_to_go_on, is_disk_full, remove_half_checkpoints
 
-# A checkpoint holds the weights and Adam's two moments of each, all float32.
-COPIES_IN_A_CHECKPOINT = 3
+# A checkpoint holds the weights, and Adam's two moments of those that learn, in float32.
+MOMENTS_OF_ADAM = 2
 BYTES_A_PARAMETER = 4
 
 
-class _EpochOfWindows(TrainerCallback):
-    """Tells the training windows which epoch begins, before any worker of that epoch starts."""
+class EpochCallback(TrainerCallback):
+    """Tells the training windows and the sampler which epoch begins, before any worker of that epoch starts.
 
-    def __init__(self, windows: RandomWindows):
-        self.windows = windows
+    The sampler, because neither Trainer (5.23) nor Accelerate (1.15) reaches it when a run of several processes is
+    resumed within an epoch: it would go on in the order of the first epoch.
+    """
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.windows.set_epoch(int(state.epoch or 0))
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        epoch = int(state.epoch or 0)
+        batches = train_dataloader.batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        for part in (getattr(batches, "sampler", None), train_dataloader.dataset):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+
+
+class _EarlyStopping(EarlyStoppingCallback):
+    """Keeps its patience across a resume, which Transformers' own starts anew."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if isinstance(saved, dict):
+            self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
 
 
 class MusicTrainer(Trainer):
@@ -58,11 +70,11 @@ class MusicTrainer(Trainer):
     ):
         _check_space(loaded, args)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
-        callbacks = list(kwargs.pop("callbacks", None) or [])
-        if isinstance(windows["train"], RandomWindows):
-            callbacks.append(_EpochOfWindows(windows["train"]))
+        # Who scores whole tracks with the saved model takes the windows that evaluation took.
+        loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
+        callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
         if args.early_stopping_patience is not None:
-            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+            callbacks.append(_EarlyStopping(args.early_stopping_patience))
         super().__init__(
             model=loaded.model,
             args=args,
@@ -136,31 +148,39 @@ class MusicTrainer(Trainer):
 def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[str, Any]:
     """Fit, choose the model on validation, read the test split once, and leave everything in the run's folder.
 
-    Returns the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk.
+    Returns the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk, for a
+    training that diverged, and for a folder whose unfinished run had other tracks.
     """
-    if run.is_main:
-        remove_half_checkpoints(run.output_dir)
-        about = {"recipe": run.recipe, "arguments": run.arguments, "leakage": tracks.leakage}
-        write_json(run.output_dir / RUN_FILE, about)
+    with trainer.args.main_process_first(local=False, desc="claiming the output folder"):
+        if run.is_main:
+            claim_folder(run, tracks.digest(), trainer.args.world_size, tracks.leakage)
     logging.disable_progress_bar()  # of writing files, between Trainer's own bars
     try:
         started = time.monotonic()
         fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
         seconds = time.monotonic() - started
         logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
+        if not all(np.isfinite(values).all() for values in logits.values()):
+            raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
         training = {
             "seconds_since_start_or_resume": round(seconds, 1),
             "steps": fitted.global_step,
             "epochs": round(trainer.state.epoch or 0, 3),
             "processes": trainer.args.world_size,
             "device": str(trainer.args.device),
-            "train_loss": fitted.training_loss,
+            "train_loss_since_start_or_resume": fitted.training_loss,
+            "mixed_precision": trainer.accelerator.mixed_precision,
             "best_step": trainer.state.best_global_step,
             "best_metric": trainer.state.best_metric,
             "metric_for_best_model": trainer.args.metric_for_best_model,
             "history": trainer.state.log_history,
         }
-        return write_report(trainer, run, tracks, logits, training)
+        report = write_report(trainer, run, tracks, logits, training)
+        if run.is_main:  # report.json comes last: it marks the run as finished
+            write_card(run.output_dir, report)
+            write_json(run.output_dir / REPORT_FILE, report)
+            print(describe_report(report, run.output_dir), flush=True)
+        return report
     except BaseException as error:
         if run.is_main:
             remove_half_checkpoints(run.output_dir)
@@ -169,15 +189,21 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
             raise UserError(
                 f"the disk of output_dir={folder} is full; free some, then {how_to_go_on(folder)}"
             ) from error
-        if run.is_main:
+        if run.is_main and not isinstance(error, UserError):
             print(f"\nthe run did not finish; {how_to_go_on(run.output_dir)}", file=sys.stderr, flush=True)
         raise
+    finally:
+        logging.enable_progress_bar()
 
 
 def _check_space(loaded: LoadedModel, args: RecipeTrainingArguments) -> None:
     """Refuse to start a run whose checkpoints cannot fit."""
-    folder, kept = Path(args.output_dir), 1 + (args.save_total_limit or 1)
-    needed = loaded.facts["parameters"] * BYTES_A_PARAMETER * (COPIES_IN_A_CHECKPOINT * kept + 1)
+    folder = Path(args.output_dir)
+    kept = (args.save_total_limit or 1) + 2  # the best, and the one being written before an old one goes
+    weights = loaded.facts["parameters"] * BYTES_A_PARAMETER
+    moments = loaded.facts["trainable"] * BYTES_A_PARAMETER * MOMENTS_OF_ADAM
+    there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
+    needed = (weights + moments) * kept + weights - there
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

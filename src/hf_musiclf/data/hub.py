@@ -6,7 +6,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from hf_musiclf.audio import AudioError, audio_fingerprint
+from hf_musiclf.audio import audio_fingerprint
+from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.tracks import Source, TrackTable, groups_without_duplicates, readable_rows, track_features
 from hf_musiclf.errors import UserError

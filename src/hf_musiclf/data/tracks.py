@@ -1,5 +1,6 @@
 """The table of tracks that every source makes, and its splits."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from hf_musiclf.audio import AudioError, audio_fingerprint
+from hf_musiclf.audio import audio_fingerprint
+from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.splits import count_labels, leakage_report, merge_groups
 
 # Files decoded side by side; what a batch holds in memory is this many excerpts.
@@ -85,6 +87,12 @@ class Tracks:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.table.labels
+
+    def digest(self) -> str:
+        """SHA-256 of which track, by its samples, stands in which split: the same only for the same data and split."""
+        names, hashes = self.table.column("track"), self.table.column("audio_hash")
+        lines = sorted(f"{split} {names[i]} {hashes[i]}" for split, items in self.splits.items() for i in items)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """For each split: tracks, groups, hours and tracks a label."""

@@ -67,6 +67,7 @@ class EvaluationWindows(_Windows):
 
     def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int, hop: int):
         super().__init__(table, rows, sampling_rate, window)
+        self.hop = hop
         starts = [window_starts(int(samples), window, hop) for samples in self.samples_of_track]
         self.start_of_window = np.array([start for track in starts for start in track])
         self.track_of_window = np.repeat(np.arange(len(starts)), [len(track) for track in starts])

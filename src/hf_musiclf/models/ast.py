@@ -1,13 +1,19 @@
 """The Audio Spectrogram Transformer with a classification head (Gong, Chung and Glass, Interspeech 2021)."""
 
+import difflib
+
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.features.ast import SHIFT_SECONDS, AstFeatures
 
 MODEL_TYPE = ASTConfig.model_type
-SAMPLING_RATE = 16_000
+# The window, the labels and the class give these; a wrong one would make features and model disagree.
+SET_BY_THE_RECIPE = {
+    "max_length", "id2label", "label2id", "architectures", "model_type", "transformers_version", "dtype", "problem_type",
+}  # fmt: skip
 
 
 def max_length_of(window_seconds: float) -> int:
@@ -16,20 +22,38 @@ def max_length_of(window_seconds: float) -> int:
 
 
 def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
-    """Config for training from scratch. Raises UserError for fields that ASTConfig does not have."""
-    config = ASTConfig(max_length=max_length_of(window_seconds))
-    unknown = sorted(key for key in overrides if not hasattr(config, key))
-    if unknown:
-        raise UserError(
-            f"model_config: ASTConfig has no field {unknown[0]!r}; it has e.g. hidden_size, num_hidden_layers"
-        )
-    config.update(overrides)
+    """Config for training from scratch. Raises UserError for fields that ASTConfig does not have, or that do not fit."""
+    fields = set(ASTConfig().to_dict()) - SET_BY_THE_RECIPE
+    for key in overrides:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else "it has e.g. hidden_size, num_hidden_layers"
+            raise UserError(f"model_config: {key!r} is no field of ASTConfig that a recipe leaves to you; {hint}")
+    sizes = {key: value for key, value in overrides.items() if isinstance(getattr(ASTConfig(), key), int)}
+    for key, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"model_config: {key}={value} must be a whole number of 1 or more")
+    try:
+        config = ASTConfig(max_length=max_length_of(window_seconds), **overrides)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise UserError(f"model_config: {' '.join(str(error).split())}") from error
     if config.hidden_size % config.num_attention_heads:
         raise UserError(
             f"model_config: hidden_size={config.hidden_size} is not a multiple of "
             f"num_attention_heads={config.num_attention_heads}; set both"
         )
+    if config.num_mel_bins < config.patch_size:
+        raise UserError(f"model_config: num_mel_bins={config.num_mel_bins} is less than patch_size={config.patch_size}")
+    _check_a_patch_fits(window_seconds, config)
     return config
+
+
+def _check_a_patch_fits(window_seconds: float, config: ASTConfig) -> None:
+    if max_length_of(window_seconds) < config.patch_size:
+        raise UserError(
+            f"window_seconds={window_seconds} is shorter than one patch of this AST, "
+            f"{config.patch_size * SHIFT_SECONDS:.2f} s; raise --window_seconds"
+        )
 
 
 def random_extractor(config: ASTConfig) -> ASTFeatureExtractor:
@@ -50,11 +74,7 @@ def fit_window(model: ASTForAudioClassification, extractor: ASTFeatureExtractor,
             f"window_seconds={window_seconds} exceeds the {seen * SHIFT_SECONDS:.2f} s that this AST sees; lower "
             "--window_seconds, or pass a model with a longer max_length"
         )
-    if wanted < model.config.patch_size:
-        raise UserError(
-            f"window_seconds={window_seconds} is shorter than one patch of this AST, "
-            f"{model.config.patch_size * SHIFT_SECONDS:.2f} s; raise --window_seconds"
-        )
+    _check_a_patch_fits(window_seconds, model.config)
     embeddings = model.base_model.embeddings
     before = embeddings.get_shape(model.config)
     model.config.max_length = extractor.max_length = wanted

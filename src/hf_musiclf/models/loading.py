@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -62,8 +63,10 @@ def load_classifier(
             f"{name}: {counts['parameters']:,} parameters, {counts['trainable']:,} of them trained; {'; '.join(notes)}",
             flush=True,
         )
-    base = None if args.model == "random" else args.model
-    return LoadedModel(model, features, {"class": name, "base_model": base, **counts, "notes": notes})
+    local = Path(args.model).exists()  # a path of this machine is nobody else's business
+    start = "from scratch" if args.model == "random" else "from a checkpoint of one's own" if local else args.model
+    base = None if local or args.model == "random" else args.model
+    return LoadedModel(model, features, {"class": name, "base_model": base, "start": start, **counts, "notes": notes})
 
 
 def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):
