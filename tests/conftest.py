@@ -132,12 +132,12 @@ def artist_index(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def full_gtzan(tmp_path_factory):
-    """The table of all 1,000 names of GTZAN, each 10 ms of noise; jazz.00054 is undecodable, as in most copies."""
+    """The table of all 1,000 names of GTZAN, each 0.1 s of noise; jazz.00054 is undecodable, as in most copies."""
     folder = tmp_path_factory.mktemp("full")
     for number, track in enumerate(read_index()):
         path = folder / "genres" / track.split(".")[0] / f"{track}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, noise(0.01, 8000, number), 8000)
+        soundfile.write(path, noise(0.1, 8000, number), 8000)
     (folder / "genres" / "jazz" / "jazz.00054.wav").write_text("no audio")
     return load_gtzan(str(folder), str(folder / "cache"))
 
@@ -150,3 +150,22 @@ def encoded(tmp_path_factory):
         name: write_audio(folder / f"{name}.{container.lower()}", music(rate), rate, container, encoding)
         for name, (container, encoding, rate) in FORMATS.items()
     }
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """80 synthetic tracks of 3 s: eight artists a genre, so that each split by artist has every genre."""
+    from hf_musiclf.data.synthetic import write_corpus
+
+    folder = tmp_path_factory.mktemp("corpus") / "synthetic"
+    write_corpus(folder, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, tmp_path_factory):
+    """The folder and report of one finished run of the AST recipe."""
+    from recipe_runs import data_flags, flags, recipe
+
+    folder = tmp_path_factory.mktemp("run") / "ast"
+    return folder, recipe().main(flags(**data_flags(corpus), output_dir=folder))

@@ -1,6 +1,8 @@
 """GTZAN's archive on the Hub: read if it is whole, and refused with the way out."""
 
+import errno
 import hashlib
+import os
 
 import huggingface_hub
 import pytest
@@ -16,6 +18,17 @@ def test_offline_the_three_ways_to_data_are_named(tmp_path, monkeypatch):
     said = r"GTZAN cannot be downloaded from marsyas/gtzan \(the Hub cannot be reached\)"
     with pytest.raises(UserError, match=rf"{said}; three ways to data: .* --dataset synthetic"):
         load_gtzan(cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_taken_for_a_hub_out_of_reach(tmp_path, monkeypatch, number):
+    def download(*names, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        load_gtzan(cache_dir=str(tmp_path))
+    assert caught.value.errno == number
 
 
 def test_a_download_with_another_md5_is_refused(tmp_path, monkeypatch):

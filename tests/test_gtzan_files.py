@@ -1,6 +1,7 @@
 """GTZAN from a folder: every layout people have on disk, the prepared table, and what is wanting or damaged."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def test_a_changed_file_makes_a_new_table(tiny_gtzan, tmp_path, decoded):
     assert [index for index in range(20) if before[index] != after[index]] == [1]
 
 
+def test_another_decoder_decodes_anew(gtzan_folder, tmp_path, decoded, monkeypatch):
+    load_gtzan(str(gtzan_folder), str(tmp_path))
+    monkeypatch.setattr(tracks, "find_spec", lambda name: name == "torchcodec" and not find_spec(name))
+    load_gtzan(str(gtzan_folder), str(tmp_path))
+    assert len(decoded) == 80
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", "9.9.9")
+    load_gtzan(str(gtzan_folder), str(tmp_path))
+    assert len(decoded) == 120
+
+
 def test_an_added_file_and_another_index_make_new_tables(tiny_gtzan, artist_index, tmp_path):
     folder = tiny_gtzan(tracks_per_genre=2)
     assert load_gtzan(str(folder), str(tmp_path / "cache")).column("artist")[0] == "John Lee Hooker"
@@ -114,7 +125,31 @@ def test_what_cannot_be_decoded_is_left_out_named_and_counted(tiny_gtzan, artist
     ((skipped),) = table.skipped
     assert skipped["track"] == "jazz.00054" and "cannot open it" in skipped["reason"]
     load_tracks(DataArguments(data_dir=str(folder), cache_dir=str(tmp_path / "cache"), split_scheme="random"))
-    assert "warning: 1 tracks cannot be decoded and are left out: jazz.00054\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"warning: 1 tracks are left out:\n  jazz.00054: {skipped['reason']}\n" in told
+
+
+def test_the_reasons_of_ten_skipped_tracks_are_told_and_the_others_counted(tiny_gtzan, tmp_path, capsys):
+    folder = tiny_gtzan(tracks_per_genre=5)
+    for genre in GENRES:
+        (folder / genre / f"{genre}.00002.wav").write_text("These are words.")
+    (folder / "rock" / "rock.00003.wav").write_text("These are words.")
+    arguments = DataArguments(data_dir=str(folder), cache_dir=str(tmp_path / "cache"), split_scheme="random")
+    skipped = load_tracks(arguments).table.skipped
+    told = capsys.readouterr().out.splitlines()
+    first = told.index("warning: 11 tracks are left out:") + 1
+    assert told[first : first + 10] == [f"  {entry['track']}: {entry['reason']}" for entry in skipped[:10]]
+    assert told[first + 10] == "  ... and 1 more, see report.json"
+
+
+@pytest.mark.parametrize("frames,kept", [(799, False), (800, True)])
+def test_a_track_under_a_tenth_of_a_second_is_left_out(tiny_gtzan, tmp_path, frames, kept):
+    folder = tiny_gtzan(tracks_per_genre=2)
+    soundfile.write(folder / "pop" / "pop.00001.wav", noise(0.1, 8000, 0)[:frames], 8000)
+    table = load_gtzan(str(folder), str(tmp_path / "cache"))
+    assert ("pop.00001" in names(table)) == kept
+    reason = "lasts 0.09988 s, less than 0.1 s: too short to classify"
+    assert table.skipped == (() if kept else ({"track": "pop.00001", "reason": reason},))
 
 
 def test_an_undecodable_member_of_an_archive_is_left_out(tiny_gtzan, tmp_path):

@@ -1,4 +1,6 @@
+import errno
 import io
+import pickle
 
 import datasets
 import numpy as np
@@ -10,6 +12,7 @@ from conftest import noise
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.audio import audio_fingerprint
+from hf_musiclf.data import tracks
 from hf_musiclf.data.hub import load_hub_dataset
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import split_tracks
@@ -120,6 +123,75 @@ def test_a_second_load_decodes_nothing(load, tmp_path, monkeypatch):
     again = load_hub_dataset(str(tmp_path / "dataset"), cache_dir=str(tmp_path / "cache"))
     assert len(opened) == 6 * 3 + 6 * 3
     assert again.column("audio_hash") == first.column("audio_hash")
+
+
+def test_another_decoder_decodes_anew(load, tmp_path, monkeypatch):
+    decoded = []
+    fingerprint = tracks.audio_fingerprint
+    monkeypatch.setattr(tracks, "audio_fingerprint", lambda audio: decoded.append(audio) or fingerprint(audio))
+    load(label=class_labels(list(range(3)) * 2))
+    assert len(decoded) == 18
+    for found in (False, True, True):
+        monkeypatch.setattr(tracks, "find_spec", lambda name, found=found: found or None)
+        load_hub_dataset(str(tmp_path / "dataset"), cache_dir=str(tmp_path / "cache"))
+    # With torchcodec and without it, of which one is as it was.
+    assert len(decoded) == 36
+
+
+# A folder of labelled audio
+
+
+def write_folder(folder, labels=GENRES, tracks_per_label=4):
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for index in range(tracks_per_label):
+            (folder / label / f"{index}.wav").write_bytes(encoded(len(label), index))
+    return folder
+
+
+def test_a_folder_of_label_folders_is_a_dataset(tmp_path):
+    folder = write_folder(tmp_path / "music")
+    (folder / "README.md").write_text("Mine.")
+    (folder / "jazz" / "._0.wav").write_bytes(b"no audio")
+    (folder / "rock" / "0.wav").rename(folder / "rock" / "0.WAV")
+    table = load_hub_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert table.source.name == "music" and table.labels == ("blues", "jazz", "rock")
+    expected = [(f"{label}/{index}", label) for label in table.labels for index in range(4)]
+    labels = [table.labels[label] for label in table.column("label")]
+    assert list(zip(table.column("track"), labels, strict=True)) == expected
+    assert set(table.groups) == {None} and table.skipped == ()
+    assert list(table.schemes) == ["random"]
+    assert table.rows[1]["audio"] == {"path": str(folder / "blues" / "1.wav"), "bytes": None}
+    assert table.column("audio_hash")[1] == audio_fingerprint(encoded(5, 1))[1]
+    assert all(min(counts["labels"].values()) > 0 for counts in split_tracks(table, "random", 0).counts().values())
+
+
+def test_a_folder_is_decoded_once_and_again_where_a_file_has_changed(tmp_path, monkeypatch):
+    folder, cache = write_folder(tmp_path / "music"), str(tmp_path / "cache")
+    decoded = []
+    fingerprint = tracks.audio_fingerprint
+    monkeypatch.setattr(tracks, "audio_fingerprint", lambda audio: decoded.append(audio) or fingerprint(audio))
+    first = load_hub_dataset(str(folder), cache_dir=cache).column("audio_hash")
+    assert load_hub_dataset(str(folder), cache_dir=cache).column("audio_hash") == first and len(decoded) == 12
+    (folder / "rock" / "3.wav").write_bytes(encoded(99, seconds=0.2))
+    changed = load_hub_dataset(str(folder), cache_dir=cache).column("audio_hash")
+    assert changed[:-1] == first[:-1] and changed[-1] == audio_fingerprint(encoded(99, seconds=0.2))[1]
+
+
+@pytest.mark.parametrize("labels,said", [([], "in 0 label folders"), (["jazz"], "in 1 label folder")])
+def test_fewer_than_two_label_folders_are_refused(tmp_path, labels, said):
+    folder = write_folder(tmp_path / "music", labels)
+    folder.mkdir(exist_ok=True)
+    (folder / "loose.wav").write_bytes(encoded(0))
+    with pytest.raises(UserError, match=rf"holds audio {said}; a classifier needs two: .* music/LABEL/file\.wav"):
+        load_hub_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_track_in_two_formats_is_refused(tmp_path):
+    folder = write_folder(tmp_path / "music")
+    (folder / "jazz" / "2.flac").write_bytes(encoded(0, container="FLAC"))
+    with pytest.raises(UserError, match="holds jazz/2 twice, in two formats; keep one"):
+        load_hub_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
 
 
 # Split schemes
@@ -239,6 +311,48 @@ def test_nothing_that_can_be_decoded_is_refused(load):
 def test_wanting_columns_and_labels_are_named(load, how, columns, said):
     with pytest.raises(UserError, match=said):
         load(how, **columns)
+
+
+@pytest.mark.parametrize("kind,values", [("int64", list(range(24))), ("float64", [0.5] * 24), ("bool", [True] * 24)])
+def test_a_column_that_holds_no_audio_is_named(load, kind, values):
+    with pytest.raises(UserError, match=f"column 'tempo' holds .*{kind}.*, not audio: pass --audio_column"):
+        load({"audio_column": "tempo"}, label=class_labels(), tempo=(datasets.Value(kind), values))
+
+
+def test_splits_with_differing_columns_are_refused(tmp_path, monkeypatch):
+    parts = {"train": {"label": [0, 1]}, "test": {"label": ["jazz", "rock"]}}
+    parts = datasets.DatasetDict({split: datasets.Dataset.from_dict(columns) for split, columns in parts.items()})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, cache_dir: parts)
+    with pytest.raises(UserError, match=r"the columns of its splits train, test differ \(.*label.*\); give every"):
+        load_hub_dataset(str(tmp_path), cache_dir=str(tmp_path))
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+    def load_dataset(name, cache_dir):
+        raise datasets.exceptions.DatasetGenerationError("failed") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(OSError, match="No space left") as caught:
+        load_hub_dataset(str(tmp_path), cache_dir=str(tmp_path))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_track_under_a_tenth_of_a_second_is_left_out(load):
+    def shorten(number, audio):
+        if number == 0:
+            audio[2] = encoded(0, 2, seconds=0.05)
+
+    table = load(label=class_labels(), change=shorten)
+    reason = "lasts 0.05 s, less than 0.1 s: too short to classify"
+    assert len(table) == 71 and table.skipped == ({"track": "000002", "reason": reason},)
+
+
+@pytest.mark.parametrize("kept", ["artist", "random"])
+def test_schemes_can_go_to_another_process(load, kept):
+    table = load(label=class_labels(), artist=(TEXT, ARTISTS))
+    again = pickle.loads(pickle.dumps(table.schemes))
+    for split, items in table.schemes[kept](table, 0).items():
+        np.testing.assert_array_equal(again[kept](table, 0)[split], items)
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-dataset", "no_such_dataset"])

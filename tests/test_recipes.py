@@ -1,7 +1,6 @@
 """Each recipe runs for a few steps on the synthetic corpus, as a user would run it."""
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,62 +11,14 @@ import pytest
 import soundfile
 import torch
 from huggingface_hub import ModelCard
+from recipe_runs import RECIPE, ROOT, TINY, Killed, data_flags, flags, recipe
 
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.audio import read_audio
-from hf_musiclf.data.synthetic import GENRES, render_track, write_corpus
-from hf_musiclf.errors import UserError
+from hf_musiclf.data.synthetic import GENRES, render_track
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
-
-ROOT = Path(__file__).parents[1]
-RECIPE = ROOT / "recipes" / "ast_gtzan.py"
-TINY = {
-    "model": "random",
-    "model_config": "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,num_mel_bins=64,"
-    "frequency_stride=16,time_stride=16",
-    "window_seconds": 1.28,
-    "eval_hop_seconds": 0.8,
-    "num_train_epochs": 2,
-    "per_device_train_batch_size": 16,
-    "learning_rate": 2e-3,
-    "dataloader_num_workers": 0,
-    "bootstrap_resamples": 200,
-    "use_cpu": True,
-    "disable_tqdm": True,
-}
-
-
-def recipe(path=RECIPE):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def flags(**changes):
-    return [f"--{key}={value}" for key, value in {**TINY, **changes}.items() if value is not None]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """80 tracks of 3 s: eight artists a genre, so that each split by artist has every genre."""
-    folder = tmp_path_factory.mktemp("corpus") / "synthetic"
-    write_corpus(folder, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000)
-    return folder
-
-
-def data_flags(corpus):
-    return dict(dataset="synthetic", data_dir=corpus, cache_dir=corpus.parent / "cache", split_scheme="artist")
-
-
-@pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory):
-    """The folder and report of one finished run."""
-    folder = tmp_path_factory.mktemp("run") / "ast"
-    report = recipe().main(flags(**data_flags(corpus), output_dir=folder))
-    return folder, report
 
 
 def predictions(folder, split="test"):
@@ -154,10 +105,6 @@ def test_pipeline_gives_the_same_probabilities_without_our_package(finished, cor
     ours = TrackClassifier(str(folder))(file)
     for label, probability in zip(ours.labels, ours.window_probabilities[0], strict=True):
         assert found[label] == pytest.approx(probability, abs=1e-5)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the library catches it to carry on."""
 
 
 def test_a_killed_run_ends_with_the_same_metrics_as_one_that_was_not(corpus, tmp_path, monkeypatch, capsys):
@@ -257,129 +204,6 @@ def test_half_precision_and_early_stopping_run_through(corpus, tmp_path):
     )  # fmt: skip
     # With nothing learnt the first evaluation is the best, and the second ends the run.
     assert report["training"]["epochs"] == 2
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        (dict(dataset="gtzan", data_dir="nowhere"), r"data_dir=nowhere does not exist; three ways to data"),
-        (dict(dataset="gtzam"), r"dataset='gtzam' is not known; did you mean gtzan\?"),
-        (
-            dict(split_scheme="artists"),
-            r"split_scheme='artists' is not known for synthetic corpus; choose from artist, random",
-        ),
-        (dict(train_layers="last:9"), r"train_layers=last:9: the model has 2 encoder layers"),
-    ],
-)
-def test_a_mistake_is_one_line_and_nothing_is_written(corpus, tmp_path, changes, message):
-    with pytest.raises(UserError, match=message) as caught:
-        recipe().main(flags(**{**data_flags(corpus), "output_dir": tmp_path / "run", **changes}))
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_corrupt_archive_is_one_line(tmp_path):
-    (tmp_path / "genres.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
-    with pytest.raises(UserError, match="is not a whole tar archive"):
-        recipe().main(flags(data_dir=tmp_path / "genres.tar.gz", output_dir=tmp_path / "run"))
-
-
-def test_a_script_ends_with_code_two_and_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(RECIPE), "--learning_rat", "1"], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert done.stderr.strip() == "ast_gtzan.py: error: unknown flag --learning_rat; did you mean --learning_rate?"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_with_a_finished_run_is_refused(finished, corpus):
-    folder, _ = finished
-    with pytest.raises(UserError, match="holds a finished run; choose another --output_dir, or pass --overwrite"):
-        recipe().main(flags(**data_flags(corpus), output_dir=folder))
-
-
-def test_overwriting_clears_the_run_and_nothing_else(corpus, tmp_path):
-    recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=1))
-    for mine in ("notes.txt", "labels.csv", "labels.json"):
-        (tmp_path / mine).write_text("mine")
-    before = (tmp_path / "report.json").read_text()
-    recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=2, overwrite_output_dir=True))
-    assert (tmp_path / "report.json").read_text() != before
-    assert all((tmp_path / mine).read_text() == "mine" for mine in ("notes.txt", "labels.csv", "labels.json"))
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-
-
-def test_a_mistake_deletes_nothing_even_when_told_to_overwrite(corpus, tmp_path):
-    recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, max_steps=1))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="does not exist|holds no synthetic corpus"):
-        recipe().main(
-            flags(**{**data_flags(corpus), "data_dir": "gone"}, output_dir=tmp_path, overwrite_output_dir=True)
-        )
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-def test_a_run_is_not_resumed_on_other_tracks(corpus, tmp_path, monkeypatch):
-    step, calls = MusicTrainer.training_step, []
-
-    def dies_in_the_sixth(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 6:
-            raise Killed
-        return step(self, *args, **kwargs)
-
-    other = tmp_path / "other"
-    write_corpus(other, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000, seed=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(MusicTrainer, "training_step", dies_in_the_sixth)
-        with pytest.raises(Killed):
-            recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
-    with pytest.raises(UserError, match="holds an unfinished run with other tracks in its splits"):
-        recipe().main(flags(**{**data_flags(corpus), "data_dir": other}, output_dir=tmp_path / "run"))
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_model_of_another_origin_is_never_touched(corpus, tmp_path, overwrite):
-    (tmp_path / "model.safetensors").write_bytes(b"somebody's")
-    with pytest.raises(UserError, match=r"holds a model of another origin \(model\.safetensors\)"):
-        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, overwrite_output_dir=overwrite))
-    assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's"
-
-
-def test_an_unfinished_run_with_other_arguments_is_refused(corpus, tmp_path, monkeypatch):
-    def dies(self, *args, **kwargs):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MusicTrainer, "training_step", dies)
-        with pytest.raises(Killed):
-            recipe().main(flags(**data_flags(corpus), output_dir=tmp_path))
-    with pytest.raises(UserError, match=r"holds an unfinished run with learning_rate=0\.002, not 0\.1"):
-        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path, learning_rate=0.1))
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus, tmp_path, monkeypatch):
-    def full(self, output_dir=None, state_dict=None):
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        (Path(output_dir) / "model.safetensors").write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(MusicTrainer, "_save", full)
-    with pytest.raises(UserError, match=r"is full; free some, then run the same command again: it starts over"):
-        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path))
-    assert not list(tmp_path.glob("checkpoint-*")) and not (tmp_path / "report.json").exists()
-
-
-def test_too_small_a_disk_is_refused_before_training(corpus, tmp_path, monkeypatch):
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("hf_musiclf.training.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"3 checkpoints and the model need .* MB, the disk has 0\.0 MB left"):
-        recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
 
 
 # The scripts around a run

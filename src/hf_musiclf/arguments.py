@@ -19,7 +19,6 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hf_musiclf.errors import UserError
 
-
 # A frame of the spectrograms; windows closer than that are the same.
 SHORTEST_HOP_SECONDS = 0.01
 

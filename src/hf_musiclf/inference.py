@@ -9,6 +9,8 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from hf_musiclf.audio import audio_info, read_audio
+from hf_musiclf.audio_readers import AudioError
+from hf_musiclf.data.tracks import MIN_TRACK_SECONDS
 from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.errors import UserError
 from hf_musiclf.models.loading import FAMILIES, first_line
@@ -63,16 +65,19 @@ class TrackClassifier:
         """Scores of a file or of its bytes.
 
         hop_seconds: between window starts; None: that of the model's own evaluation. Memory does not grow with the
-        length. Raises AudioError for what cannot be read, UserError for a hop that leaves samples out and for less
-        audio than the features need.
+        length. Raises AudioError for what cannot be read, UserError for a hop that leaves samples out.
         """
         rate = self.features.sampling_rate
-        hop_seconds = hop_seconds or getattr(self.model.config, "hop_seconds", self.features.window_seconds)
-        if not 0 < seconds_to_samples(hop_seconds, rate) <= seconds_to_samples(self.features.window_seconds, rate):
+        if hop_seconds is None:
+            hop_seconds = getattr(self.model.config, "hop_seconds", self.features.window_seconds)
+        if not 1 / rate <= hop_seconds <= self.features.window_seconds:
             raise UserError(f"hop_seconds={hop_seconds} must lie in (0, {self.features.window_seconds}], the window")
         window = seconds_to_samples(self.features.window_seconds, rate)
         hop = seconds_to_samples(hop_seconds, rate)
-        starts = window_starts(max(1, seconds_to_samples(audio_info(source).duration_seconds, rate)), window, hop)
+        seconds = audio_info(source).duration_seconds
+        if seconds < MIN_TRACK_SECONDS:
+            raise AudioError(f"the audio lasts {seconds:.3f} s; {MIN_TRACK_SECONDS} s are the least to classify")
+        starts = window_starts(max(1, seconds_to_samples(seconds, rate)), window, hop)
         logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window)]
         return TrackScores(self.labels, np.array(starts) / rate, softmax(np.concatenate(logits)))
 

@@ -32,7 +32,7 @@ def one_line(error: Exception) -> str:
 
     From a dataloader's worker PyTorch hands on the whole traceback as the message; its last line is the worker's own.
 
-    >>> one_line(ValueError("Caught AudioError in worker 0.\\nOriginal Traceback ...\\nx.y.AudioError: a.wav: is empty"))
+    >>> one_line(ValueError("Caught AudioError.\\nOriginal Traceback ...\\nx.y.AudioError: a.wav: is empty"))
     'a.wav: is empty'
     """
     text = str(error).strip()

@@ -22,7 +22,8 @@ REPORT_FILE = "report.json"  # written last: the run is finished
 CHECKPOINT_END = "trainer_state.json"  # the file that Trainer writes last into a checkpoint
 MODEL_PART = ".model.part"  # the finished model before it is put in place
 RUN_FILES = (
-    "config.json", "model.safetensors", "preprocessor_config.json", "predictions.csv", "README.md", REPORT_FILE, RUN_FILE,
+    "config.json", "model.safetensors", "preprocessor_config.json", "predictions.csv", "README.md", REPORT_FILE,
+    RUN_FILE,
 )  # fmt: skip
 WAY_OUT = "choose another --output_dir, or pass --overwrite_output_dir True to delete that run"
 

@@ -28,20 +28,14 @@ BYTES_A_PARAMETER = 4
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the training windows and the sampler which epoch begins, before any worker of that epoch starts.
+    """Tells random training windows which epoch begins, before any worker of that epoch starts.
 
-    The sampler, because neither Trainer (5.23) nor Accelerate (1.15) reaches it when a run of several processes is
-    resumed within an epoch: it would go on in the order of the first epoch.
+    Accelerate tells a dataset only where one process runs.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        epoch = int(state.epoch or 0)
-        batches = train_dataloader.batch_sampler
-        while hasattr(batches, "batch_sampler"):
-            batches = batches.batch_sampler
-        for part in (getattr(batches, "sampler", None), train_dataloader.dataset):
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
+        if isinstance(train_dataloader.dataset, RandomWindows):
+            train_dataloader.dataset.set_epoch(int(state.epoch or 0))
 
 
 class _EarlyStopping(EarlyStoppingCallback):

@@ -5,14 +5,25 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
-from hf_musiclf.audio import audio_fingerprint
-from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.artists import artist_groups
-from hf_musiclf.data.tracks import Source, TrackTable, groups_without_duplicates, readable_rows, track_features
+from hf_musiclf.data.folder import is_labelled_folder, list_labelled_folder
+from hf_musiclf.data.tracks import (
+    FULL_DISK_ERRNOS,
+    GroupScheme,
+    Source,
+    TrackTable,
+    decoded_row,
+    decoder_identity,
+    groups_without_duplicates,
+    random_scheme,
+    readable_rows,
+    track_features,
+)
 from hf_musiclf.errors import UserError
 from hf_musiclf.reach import hub_is_out_of_reach
-from hf_musiclf.splits import SPLITS, check_every_label, grouped_split
+from hf_musiclf.splits import SPLITS
 
 LABEL_COLUMNS = ("label", "genre", "labels")
 GROUP_COLUMNS = ("group", "artist")
@@ -40,12 +51,12 @@ def load_hub_dataset(
 ) -> TrackTable:
     """The table of tracks of a dataset's splits taken together.
 
-    name: Hub id, or a local folder (Parquet, audiofolder). The label column holds class labels or text; the group
-    column is optional. Every file is decoded once. Its own train, validation and test make the split scheme `given`.
-    Raises UserError where the dataset or a column cannot be had.
+    name: Hub id, or a local folder (Parquet, or audio as LABEL/file). The label column holds class labels or text; the
+    group column is optional. Every file is decoded once. Its own train, validation and test make the split scheme
+    `given`. Raises UserError where the dataset or a column cannot be had.
     """
     parts = _load(name, cache_dir)
-    whole = datasets.concatenate_datasets(list(parts.values()))
+    whole = _together(name, parts)
     if audio_column not in whole.column_names:
         raise UserError(f"{name} has no column {audio_column!r}; it has {whole.column_names}: pass --audio_column")
     label_column = _column(name, whole, label_column, LABEL_COLUMNS, "--label_column")
@@ -54,46 +65,75 @@ def load_hub_dataset(
     group_column = _column(name, whole, group_column, GROUP_COLUMNS, "--group_column")
 
     labels, ids = _labels(name, whole, label_column)
-    features = track_features(labels)
-    text = {column: _text(whole, column) for column in ("track", "artist", "title")}
-    whole = whole.cast_column(audio_column, datasets.Audio(decode=False))
-    rows = whole.select_columns([audio_column]).map(
-        _table_row,
-        with_indices=True,
-        fn_kwargs={"audio_column": audio_column, "ids": ids, "text": text, "name": name},
-        remove_columns=[audio_column],
-        features=features,
-        desc="Decoding every track once",
-    )
-    group_values = _text(whole, group_column) if group_column else [None] * len(rows)
-    given = np.concatenate([[split] * len(part) for split, part in parts.items()])
-    readable = [index for index, error in enumerate(rows["error"][:]) if not error]
-    rows, skipped = readable_rows(rows)
+    all_rows = _decoded(name, whole, audio_column, labels, ids)
+    rows, skipped = readable_rows(all_rows)
     if not len(rows):
         raise UserError(f"{name}: none of its {len(skipped)} tracks can be decoded: {skipped[0]['reason']}")
+    readable = [index for index, error in enumerate(all_rows["error"][:]) if not error]
+    group_values = _text(whole, group_column) if group_column else [None] * len(whole)
     if group_column == "artist":
         group_values = artist_groups(group_values)
     groups = groups_without_duplicates([group_values[index] for index in readable], rows)
     known_as = Path(name).name if Path(name).exists() else name  # a path of this machine is nobody else's business
     licence, citation = "see the dataset's own card", f"dataset {known_as}"
     source = Source(known_as, "label", group_column or "group", licence, citation, None)
-    schemes = {"random": _split_randomly}
-    if group_column:
-        schemes[group_column if group_column == "artist" else "group"] = _split_by_group
-    if set(SPLITS) <= set(parts):
-        schemes["given"] = _GivenSplit(given[readable])
+    schemes = _schemes(parts, readable, group_column)
     return TrackTable(source, rows, tuple(labels), groups, skipped, schemes)
 
 
 def _load(name: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
+    if is_labelled_folder(Path(name)):
+        return {"train": list_labelled_folder(Path(name), cache_dir)}
     if not Path(name).exists() and hub_is_out_of_reach():
         datasets.config.HF_HUB_OFFLINE = True  # what it read from the environment: take the cache, or fail at once
     try:
         parts = datasets.load_dataset(name, cache_dir=cache_dir)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"dataset_name={name} cannot be loaded: {reason}") from error
+        cause = error.__cause__ or error
+        if getattr(cause, "errno", None) in FULL_DISK_ERRNOS:
+            raise cause from error
+        raise UserError(f"dataset_name={name} cannot be loaded: {' '.join(str(cause).split())}") from error
     return {"validation" if split == "valid" else str(split): part for split, part in parts.items()}
+
+
+def _together(name: str, parts: dict[str, datasets.Dataset]) -> datasets.Dataset:
+    """All splits as one; UserError where their columns differ."""
+    try:
+        return datasets.concatenate_datasets(list(parts.values()))
+    except ValueError as error:
+        raise UserError(
+            f"{name}: the columns of its splits {', '.join(parts)} differ ({' '.join(str(error).split())}); give every "
+            "split the same columns of the same types"
+        ) from error
+
+
+def _decoded(name, whole, audio_column, labels, ids) -> datasets.Dataset:
+    """The table of tracks, each file decoded once; UserError where the column cannot hold audio."""
+    text = {column: _text(whole, column) for column in ("track", "artist", "title")}
+    kind = whole.features[audio_column]
+    try:
+        encoded = whole.select_columns([audio_column]).cast_column(audio_column, datasets.Audio(decode=False))
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{name}: column {audio_column!r} holds {kind}, not audio: pass --audio_column") from error
+    return encoded.map(
+        _table_row,
+        with_indices=True,
+        fn_kwargs={"audio_column": audio_column, "ids": ids, "text": text, "decoder": decoder_identity()},
+        remove_columns=[audio_column],
+        features=track_features(labels),
+        desc="Decoding every track once",
+    )
+
+
+def _schemes(parts, readable: list[int], group_column: str | None) -> dict:
+    schemes = {"random": random_scheme}
+    if group_column:
+        scheme = "artist" if group_column == "artist" else "group"
+        schemes[scheme] = GroupScheme(scheme, group_column, "use --split_scheme random")
+    if set(SPLITS) <= set(parts):
+        given = np.concatenate([[split] * len(part) for split, part in parts.items()])
+        schemes["given"] = _GivenSplit(given[readable])
+    return schemes
 
 
 def _column(name, rows, wanted, candidates, flag) -> str | None:
@@ -129,26 +169,17 @@ def _text(rows: datasets.Dataset, column: str) -> list[str | None]:
     return [None if value in (None, "") else str(value) for value in rows[column][:]]
 
 
-def _table_row(row, index, audio_column, ids, text, name) -> dict:
-    audio = row[audio_column] or {"path": None, "bytes": None}
-    table_row = {
-        "track": text["track"][index] or f"{index:06d}",
-        "audio": audio,
-        "label": ids[index],
-        "artist": text["artist"][index],
-        "title": text["title"][index],
-        "error": None,
-    }
-    try:
-        info, digest = audio_fingerprint(audio)
-    except AudioError as error:
-        return {**table_row, "duration": None, "sampling_rate": None, "audio_hash": None, "error": str(error)}
-    return {
-        **table_row,
-        "duration": info.duration_seconds,
-        "sampling_rate": info.sampling_rate,
-        "audio_hash": digest,
-    }
+def _table_row(row, index, audio_column, ids, text, decoder) -> dict:
+    """decoder: only for the cache of `map`, which knows a table again by its arguments."""
+    return decoded_row(
+        {
+            "track": text["track"][index] or f"{index:06d}",
+            "audio": row[audio_column] or {"path": None, "bytes": None},
+            "label": ids[index],
+            "artist": text["artist"][index],
+            "title": text["title"][index],
+        }
+    )
 
 
 class _GivenSplit:
@@ -163,19 +194,3 @@ class _GivenSplit:
             if not len(items):
                 raise UserError(f"split_scheme=given: {table.source.name} has no readable track in {split}")
         return splits
-
-
-def _split_by_group(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
-    labels = table.column("label")
-    splits = grouped_split(labels, table.groups, seed=seed)
-    word = table.source.group_word
-    scheme = "artist" if word == "artist" else "group"
-    check_every_label(splits, labels, table.labels, scheme, "use --split_scheme random", table.groups, word)
-    return splits
-
-
-def _split_randomly(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
-    labels = table.column("label")
-    splits = grouped_split(labels, seed=seed)
-    check_every_label(splits, labels, table.labels, "random", "three tracks a label are the least that can be split")
-    return splits

@@ -77,8 +77,10 @@ def describe_tracks(tracks: Tracks) -> str:
     source, skipped = tracks.table.source, tracks.table.skipped
     lines = [f"{source.name}: {len(tracks.table)} tracks, {len(tracks.labels)} labels"]
     if skipped:
-        named = ", ".join(entry["track"] for entry in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        lines.append(f"warning: {len(skipped)} tracks cannot be decoded and are left out: {named}")
+        lines.append(f"warning: {len(skipped)} tracks are left out:")
+        lines += [f"  {entry['track']}: {entry['reason']}" for entry in skipped[:10]]
+        if len(skipped) > 10:
+            lines.append(f"  ... and {len(skipped) - 10} more, see report.json")
     lines.append(f"split scheme {tracks.split_scheme}, seed {tracks.split_seed}:")
     for split, counts in tracks.counts().items():
         lines.append(

@@ -1,23 +1,33 @@
 """The table of tracks that every source makes, and its splits."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import soundfile
 
 from hf_musiclf.audio import audio_fingerprint
 from hf_musiclf.audio_readers import AudioError
-from hf_musiclf.splits import count_labels, leakage_report, merge_groups
+from hf_musiclf.splits import check_every_label, count_labels, grouped_split, leakage_report, merge_groups
 
 # Files decoded side by side; what a batch holds in memory is this many excerpts.
 BATCH_TRACKS = 32
+
+# AST's frame is 25 ms (Gong, Chung and Glass, Interspeech 2021): a tenth of a second is a handful of frames, which hold
+# nothing to classify and would be padded a hundredfold.
+MIN_TRACK_SECONDS = 0.1
+
+# No fault of the data, so not to be told as one: the scripts say that the disk is full.
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 TRACK_COLUMNS = {
     "track": datasets.Value("string"),
@@ -128,31 +138,36 @@ def decoded_batches(files: Iterable[Mapping[str, Any]], features: datasets.Featu
     files = iter(files)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         while batch := list(islice(files, BATCH_TRACKS)):
-            rows = list(pool.map(_decoded, batch))
+            rows = list(pool.map(decoded_row, batch))
             columns = {name: [row[name] for row in rows] for name in features}
             yield pa.table(columns, schema=features.arrow_schema)
 
 
-def _decoded(file: Mapping[str, Any]) -> dict[str, Any]:
+def decoded_row(file: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of a table of tracks.
+
+    file: track, label (id), artist, title, and audio `{"path", "bytes"}`. Adds duration (s), sampling_rate (Hz),
+    audio_hash, and error: None, or why the audio cannot be decoded or is too short; its bytes are then left out.
+    """
     try:
         info, digest = audio_fingerprint(file["audio"])
+        fault = None
+        if info.duration_seconds < MIN_TRACK_SECONDS:
+            fault = f"lasts {info.duration_seconds:.4g} s, less than {MIN_TRACK_SECONDS} s: too short to classify"
     except AudioError as error:
-        empty = {"path": file["audio"]["path"], "bytes": None}
-        return {
-            **file,
-            "audio": empty,
-            "duration": None,
-            "sampling_rate": None,
-            "audio_hash": None,
-            "error": str(error),
-        }
-    return {
-        **file,
-        "duration": info.duration_seconds,
-        "sampling_rate": info.sampling_rate,
-        "audio_hash": digest,
-        "error": None,
-    }
+        fault = str(error)
+    if fault:
+        audio = {"path": file["audio"]["path"], "bytes": None}
+        found = {"audio": audio, "duration": None, "sampling_rate": None, "audio_hash": None}
+    else:
+        found = {"duration": info.duration_seconds, "sampling_rate": info.sampling_rate, "audio_hash": digest}
+    return {**file, **found, "error": fault}
+
+
+def decoder_identity() -> str:
+    """What decides which tracks are readable: a table prepared under another identity is not to be used again."""
+    torchcodec = "with" if find_spec("torchcodec") else "without"
+    return f"{soundfile.__libsndfile_version__}, {torchcodec} torchcodec, from {MIN_TRACK_SECONDS} s"
 
 
 def readable_rows(rows: datasets.Dataset) -> tuple[datasets.Dataset, tuple[dict[str, str], ...]]:
@@ -169,3 +184,34 @@ def readable_rows(rows: datasets.Dataset) -> tuple[datasets.Dataset, tuple[dict[
 def groups_without_duplicates(groups: Sequence[str | None], rows: datasets.Dataset) -> tuple[str | None, ...]:
     """Groups in which exact duplicates, by the hash of their samples, stand together."""
     return tuple(merge_groups(groups, rows["audio_hash"][:]))
+
+
+# Split schemes
+
+
+def random_scheme(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
+    """A stratified random split: split name -> row indices. Raises UserError where a label has too few tracks."""
+    labels = table.column("label")
+    splits = grouped_split(labels, seed=seed)
+    instead = f"three tracks a {table.source.task} are the least that can be split"
+    check_every_label(splits, labels, table.labels, "random", instead)
+    return splits
+
+
+@dataclass(frozen=True)
+class GroupScheme:
+    """A stratified split that shares no group; a class, since a table that goes to another process is pickled.
+
+    name: of the scheme; group_word: what a group is; instead: the way out, for the message. Called with a table and a
+    seed, it returns split name -> row indices, and raises UserError where a label has too few groups.
+    """
+
+    name: str
+    group_word: str
+    instead: str
+
+    def __call__(self, table: TrackTable, seed: int) -> dict[str, np.ndarray]:
+        labels = table.column("label")
+        splits = grouped_split(labels, table.groups, seed=seed)
+        check_every_label(splits, labels, table.labels, self.name, self.instead, table.groups, self.group_word)
+        return splits

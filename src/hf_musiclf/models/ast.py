@@ -12,7 +12,8 @@ from hf_musiclf.features.ast import SHIFT_SECONDS, AstFeatures
 MODEL_TYPE = ASTConfig.model_type
 # The window, the labels and the class give these; a wrong one would make features and model disagree.
 SET_BY_THE_RECIPE = {
-    "max_length", "id2label", "label2id", "architectures", "model_type", "transformers_version", "dtype", "problem_type",
+    "max_length", "id2label", "label2id", "architectures", "model_type", "transformers_version", "dtype",
+    "problem_type",
 }  # fmt: skip
 
 
@@ -22,7 +23,7 @@ def max_length_of(window_seconds: float) -> int:
 
 
 def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
-    """Config for training from scratch. Raises UserError for fields that ASTConfig does not have, or that do not fit."""
+    """Config for training from scratch. Raises UserError for fields that ASTConfig does not have or that do not fit."""
     fields = set(ASTConfig().to_dict()) - SET_BY_THE_RECIPE
     for key in overrides:
         if key not in fields:
