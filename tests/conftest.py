@@ -17,7 +17,8 @@ import pytest
 import soundfile
 import soxr
 
-from hf_musiclf.data.gtzan import GENRES, load_gtzan, read_index
+from hf_musiclf.data.gtzan import load_gtzan, read_index
+from hf_musiclf.data.gtzan_files import GENRES
 
 ENCODINGS = {"wav": "PCM_16", "au": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 # name -> container, encoding, a rate that the encoding knows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import write_archive
 
-from hf_musiclf.data import gtzan
+from hf_musiclf.data import gtzan_files
 from hf_musiclf.data.gtzan import load_gtzan
 from hf_musiclf.data.tracks import split_tracks
 from hf_musiclf.errors import UserError
@@ -69,7 +69,7 @@ def test_an_archive_that_reaches_outside_itself_is_refused_and_writes_nothing(gt
         load_gtzan(str(archive), str(tmp_path / "cache"))
     written = everything_below(tmp_path) - before
     assert all((tmp_path / "cache") in (path, *path.parents) for path in written)
-    assert not [path for path in written if path.suffix in gtzan.AUDIO_SUFFIXES]
+    assert not [path for path in written if path.suffix in gtzan_files.AUDIO_SUFFIXES]
     assert not Path("/escaped").exists()
 
 
@@ -81,7 +81,7 @@ def test_an_archive_writes_only_into_the_cache(gtzan_folder, tmp_path):
 
 
 def test_a_member_too_large_for_an_excerpt_is_refused_unread(tmp_path):
-    header = member("genres/blues/blues.00000.wav", size=gtzan.MAX_MEMBER_BYTES + 1).tobuf()
+    header = member("genres/blues/blues.00000.wav", size=gtzan_files.MAX_MEMBER_BYTES + 1).tobuf()
     (tmp_path / "huge.tar").write_bytes(header)
     with pytest.raises(UserError, match="has 130000001 bytes; no GTZAN excerpt has so many"):
         load_gtzan(str(tmp_path / "huge.tar"), str(tmp_path / "cache"))

@@ -11,7 +11,8 @@ from conftest import noise, write_archive
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data import tracks
-from hf_musiclf.data.gtzan import GENRES, load_gtzan
+from hf_musiclf.data.gtzan import load_gtzan
+from hf_musiclf.data.gtzan_files import GENRES
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.errors import UserError
 

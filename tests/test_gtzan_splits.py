@@ -9,7 +9,8 @@ import soundfile
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data.artists import artist_groups, normalised_artist
-from hf_musiclf.data.gtzan import GENRES, load_gtzan, read_index
+from hf_musiclf.data.gtzan import load_gtzan, read_index
+from hf_musiclf.data.gtzan_files import GENRES
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import split_tracks
 from hf_musiclf.errors import UserError

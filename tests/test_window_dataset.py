@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.audio import read_audio
-from hf_musiclf.data.gtzan import GENRES, load_gtzan
+from hf_musiclf.data.gtzan import load_gtzan
+from hf_musiclf.data.gtzan_files import GENRES
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import split_tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import datasets
 
-from hf_musiclf.data.gtzan import AUDIO_SUFFIXES
+from hf_musiclf.data.gtzan_files import AUDIO_SUFFIXES
 from hf_musiclf.errors import UserError
 
 # What `datasets` reads as a table; a folder that holds one is left to it.
