@@ -2,6 +2,8 @@
 
 import re
 
+from hf_musiclf.splits import merge_groups
+
 
 def normalised_artist(artist: str) -> str:
     """One spelling for one artist.
@@ -22,17 +24,13 @@ def artist_groups(artists: list[str | None]) -> list[str | None]:
     >>> artist_groups(["A", "B", "A & B", "C and D", None, "B"])
     ['a', 'a', 'a', 'c and d', None, 'a']
     """
-    known = {normalised_artist(artist) for artist in artists if artist}
-    parent = {name: name for name in known}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for artist in filter(None, artists):
-        parts = {normalised_artist(part) for part in re.split(r",|&|\band\b", artist) if part.strip()}
-        for part in sorted(parts & known):
-            first, second = sorted((root(normalised_artist(artist)), root(part)))
-            parent[second] = first
-    return [root(normalised_artist(artist)) if artist else None for artist in artists]
+    names = [normalised_artist(artist) if artist else None for artist in artists]
+    known = set(filter(None, names))
+    # Each part of a credit that stands alone elsewhere is a second item with the credit's key.
+    groups, keys = list(names), [None] * len(names)
+    for artist, name in zip(artists, names, strict=True):
+        parts = re.split(r",|&|\band\b", artist) if artist else []
+        for part in sorted({normalised_artist(part) for part in parts if part.strip()} & known):
+            groups += [name, part]
+            keys += [f"{name} / {part}"] * 2
+    return merge_groups(groups, keys)[: len(names)]

@@ -46,7 +46,8 @@ class AstFeatures:
         samples of each, on any device; None where all are whole. Returns `{"input_values": (batch, max_length, mels)}`.
         Raises ValueError for a waveform shorter than one frame of 25 ms.
         """
-        shortest = waveforms.shape[1] if lengths is None else int(lengths.min())
+        # Asked on the CPU alone: a GPU would have to be waited for, in every step.
+        shortest = int(lengths.min()) if lengths is not None and lengths.device.type == "cpu" else waveforms.shape[1]
         if shortest < self.frame:
             raise ValueError(
                 f"a waveform of {shortest} samples is shorter than AST's frame of {self.frame} samples "
