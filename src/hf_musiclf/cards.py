@@ -27,7 +27,7 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
     return ModelCard.from_template(
         _card_data(report, model_name),
         template_str=_template(MODEL_TEMPLATE),
-        title=f"{data['task'].capitalize()}s of {data['source']} by {model['class']}",
+        title=f"Music {data['task']} classifier: {model['class']} on {data['source']}",
         model_name=model_name,
         model_class=model["class"],
         base_model=model["base_model"],
