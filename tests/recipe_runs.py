@@ -38,3 +38,18 @@ def data_flags(corpus):
 
 class Killed(BaseException):
     """Stands for a kill: nothing in the library catches it to carry on."""
+
+
+def dies_in_step(number):
+    """A `MusicTrainer.training_step` that is killed the number-th time."""
+    from hf_musiclf.training import MusicTrainer
+
+    step, calls = MusicTrainer.training_step, []
+
+    def training_step(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    return training_step

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from recipe_runs import RECIPE, Killed, data_flags, flags, recipe
+from recipe_runs import RECIPE, Killed, data_flags, dies_in_step, flags, recipe
 
 from hf_musiclf.data.synthetic import write_corpus
 from hf_musiclf.errors import UserError
@@ -74,18 +74,10 @@ def test_a_mistake_deletes_nothing_even_when_told_to_overwrite(corpus, tmp_path)
 
 
 def test_a_run_is_not_resumed_on_other_tracks(corpus, tmp_path, monkeypatch):
-    step, calls = MusicTrainer.training_step, []
-
-    def dies_in_the_sixth(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 6:
-            raise Killed
-        return step(self, *args, **kwargs)
-
     other = tmp_path / "other"
     write_corpus(other, tracks_per_artist=1, artists_per_genre=8, seconds=3.0, sampling_rate=16_000, seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr(MusicTrainer, "training_step", dies_in_the_sixth)
+        patch.setattr(MusicTrainer, "training_step", dies_in_step(6))
         with pytest.raises(Killed):
             recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
     with pytest.raises(UserError, match="holds an unfinished run with other tracks in its splits"):
@@ -101,11 +93,8 @@ def test_a_model_of_another_origin_is_never_touched(corpus, tmp_path, overwrite)
 
 
 def test_an_unfinished_run_with_other_arguments_is_refused(corpus, tmp_path, monkeypatch):
-    def dies(self, *args, **kwargs):
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(MusicTrainer, "training_step", dies)
+        patch.setattr(MusicTrainer, "training_step", dies_in_step(1))
         with pytest.raises(Killed):
             recipe().main(flags(**data_flags(corpus), output_dir=tmp_path))
     with pytest.raises(UserError, match=r"holds an unfinished run with learning_rate=0\.002, not 0\.1"):

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from huggingface_hub import ModelCard
-from recipe_runs import RECIPE, ROOT, TINY, Killed, data_flags, flags, recipe
+from recipe_runs import RECIPE, ROOT, TINY, Killed, data_flags, dies_in_step, flags, recipe
 
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.audio import read_audio
@@ -115,16 +115,8 @@ def test_a_killed_run_ends_with_the_same_metrics_as_one_that_was_not(corpus, tmp
     )  # fmt: skip
     whole = recipe().main(flags(**changes, output_dir=tmp_path / "whole"))
 
-    step, calls = MusicTrainer.training_step, []
-
-    def dies_in_the_fifth(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 5:
-            raise Killed
-        return step(self, *args, **kwargs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(MusicTrainer, "training_step", dies_in_the_fifth)
+        patch.setattr(MusicTrainer, "training_step", dies_in_step(5))
         with pytest.raises(Killed):
             recipe().main(flags(**changes, output_dir=tmp_path / "killed"))
     assert "run the same command again: it goes on from checkpoint-3" in capsys.readouterr().err
