@@ -27,7 +27,6 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     import torch
     from tqdm import tqdm
-    from transformers.utils import logging
 
     from hf_musiclf.audio_readers import AudioError
     from hf_musiclf.errors import UserError
@@ -36,7 +35,6 @@ def main(argv=None) -> int:
     files = [file for path in args.paths for file in _audio_files(path)]
     if not files:
         raise UserError(f"{args.paths[0]} holds no audio file")
-    logging.disable_progress_bar()
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     classify = TrackClassifier(args.model, device)
     failed = 0

@@ -205,8 +205,11 @@ def test_predict_classifies_files_and_tells_what_it_cannot_read(finished, corpus
     folder, _ = finished
     soundfile.write(tmp_path / "a.flac", np.zeros((48_000, 2)), 48_000)
     (tmp_path / "b.wav").write_text("no audio")
+    soundfile.write(tmp_path / "c.wav", np.zeros(100), 8000)
     command = [sys.executable, str(ROOT / "scripts" / "predict.py"), str(folder), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "a.flac: " in done.stdout and "(1 windows)" in done.stdout
+    assert "c.wav: lasts 0.013 s; 0.1 s are the least to classify" in done.stderr
+    assert "Loading weights" not in done.stderr
     assert "b.wav" in done.stderr and "Traceback" not in done.stderr

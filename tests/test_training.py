@@ -8,7 +8,8 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_musiclf.data.window_dataset import RandomWindows
-from hf_musiclf.runs import is_disk_full, is_whole_checkpoint
+from hf_musiclf.files import is_disk_full
+from hf_musiclf.runs import is_whole_checkpoint
 from hf_musiclf.training import EpochCallback, _EarlyStopping
 
 

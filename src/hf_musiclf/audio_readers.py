@@ -53,7 +53,7 @@ class AudioInfo:
 
 def open_reader(source):
     """A reader of `source` (see `audio.audio_info`), whose header is sound; to be closed. Raises AudioError."""
-    name, data = _name_and_data(source)
+    name, data = name_and_data(source)
     try:
         reader = _SoundfileReader(name, data)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: of a file.raw, soundfile wants to be told more
@@ -77,7 +77,7 @@ def _open_with_torchcodec(name, data, reason):
         raise AudioError(message) from error
 
 
-def _name_and_data(source):
+def name_and_data(source):
     """What to call the source in an error; its bytes, or its path as a string. Raises AudioError."""
     if isinstance(source, dict):
         source = source.get("path") if source.get("bytes") is None else source["bytes"]

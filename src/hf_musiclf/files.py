@@ -1,5 +1,6 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or not there: written beside their place, then renamed; and how a full disk is told."""
 
+import errno
 import json
 import math
 import os
@@ -7,6 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# The disk, or what the user may put on it, is full.
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -36,3 +40,16 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of any library says that the disk is full.
+
+    torch.save says "unexpected pos" or "PytorchStreamWriter failed" where a file stopped growing.
+    """
+    seen, told = error, ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
+    while seen is not None:
+        if getattr(seen, "errno", None) in FULL_DISK_ERRNOS or any(words in str(seen) for words in told):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

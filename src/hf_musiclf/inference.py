@@ -9,11 +9,11 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from hf_musiclf.audio import audio_info, read_audio
-from hf_musiclf.audio_readers import AudioError
+from hf_musiclf.audio_readers import AudioError, name_and_data
 from hf_musiclf.data.tracks import MIN_TRACK_SECONDS
 from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.errors import UserError
-from hf_musiclf.models.loading import FAMILIES, first_line
+from hf_musiclf.models.loading import FAMILIES, first_line, quiet_transformers
 from hf_musiclf.probabilities import softmax
 from hf_musiclf.reach import only_local, why_not_here
 from hf_musiclf.windows import seconds_to_samples, window_starts
@@ -49,7 +49,8 @@ class TrackClassifier:
     def __init__(self, model: str, device: str | torch.device = "cpu", batch_size: int = 16):
         try:
             local = only_local(model)
-            self.model = AutoModelForAudioClassification.from_pretrained(model, local_files_only=local)
+            with quiet_transformers():
+                self.model = AutoModelForAudioClassification.from_pretrained(model, local_files_only=local)
             extractor = AutoFeatureExtractor.from_pretrained(model, local_files_only=local)
         except (OSError, ValueError) as error:
             raise UserError(f"model={model!r} cannot be loaded: {why_not_here(model) or first_line(error)}") from error
@@ -76,7 +77,8 @@ class TrackClassifier:
         hop = seconds_to_samples(hop_seconds, rate)
         seconds = audio_info(source).duration_seconds
         if seconds < MIN_TRACK_SECONDS:
-            raise AudioError(f"the audio lasts {seconds:.3f} s; {MIN_TRACK_SECONDS} s are the least to classify")
+            name, _ = name_and_data(source)
+            raise AudioError(f"{name}: lasts {seconds:.3f} s; {MIN_TRACK_SECONDS} s are the least to classify")
         starts = window_starts(max(1, seconds_to_samples(seconds, rate)), window, hop)
         logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window)]
         return TrackScores(self.labels, np.array(starts) / rate, softmax(np.concatenate(logits)))

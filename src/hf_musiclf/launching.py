@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import FULL_DISK_ERRNOS
 
 
 def run_script(main: Callable[[], Any]) -> None:
@@ -19,7 +20,7 @@ def run_script(main: Callable[[], Any]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (28, 122):  # ENOSPC, EDQUOT
+        if isinstance(error, OSError) and error.errno not in FULL_DISK_ERRNOS:
             raise
         if os.environ.get("RANK", "0") == "0":
             line = one_line(error) if isinstance(error, UserError) else f"the disk is full: {error}"

@@ -185,19 +185,6 @@ def remove_half_checkpoints(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error of any library says that the disk is full.
-
-    torch.save says "unexpected pos" or "PytorchStreamWriter failed" where a file stopped growing.
-    """
-    seen, told = error, ("No space left on device", "PytorchStreamWriter failed", "unexpected pos")
-    while seen is not None:
-        if getattr(seen, "errno", None) in (28, 122) or any(words in str(seen) for words in told):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
 def how_to_go_on(folder: Path) -> str:
     whole, _ = checkpoints(folder)
     where = f"it goes on from {whole[-1].name}" if whole else "it starts over, as there is no checkpoint yet"

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
-from transformers.utils import logging
 
 from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
 from hf_musiclf.errors import UserError
-from hf_musiclf.files import write_json
+from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.metrics import classification_metrics
-from hf_musiclf.models.loading import LoadedModel
+from hf_musiclf.models.loading import LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
-from hf_musiclf.runs import REPORT_FILE, Run, claim_folder, how_to_go_on, is_disk_full, remove_half_checkpoints
+from hf_musiclf.runs import REPORT_FILE, Run, claim_folder, how_to_go_on, remove_half_checkpoints
 
 # A checkpoint holds the weights, and Adam's two moments of those that learn, in float32.
 MOMENTS_OF_ADAM = 2
@@ -148,28 +147,13 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
     with trainer.args.main_process_first(local=False, desc="claiming the output folder"):
         if run.is_main:
             claim_folder(run, tracks.digest(), trainer.args.world_size, tracks.leakage)
-    logging.disable_progress_bar()  # of writing files, between Trainer's own bars
     try:
-        started = time.monotonic()
-        fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
-        seconds = time.monotonic() - started
-        logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
-        if not all(np.isfinite(values).all() for values in logits.values()):
-            raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
-        training = {
-            "seconds_since_start_or_resume": round(seconds, 1),
-            "steps": fitted.global_step,
-            "epochs": round(trainer.state.epoch or 0, 3),
-            "processes": trainer.args.world_size,
-            "device": str(trainer.args.device),
-            "train_loss_since_start_or_resume": fitted.training_loss,
-            "mixed_precision": trainer.accelerator.mixed_precision,
-            "best_step": trainer.state.best_global_step,
-            "best_metric": trainer.state.best_metric,
-            "metric_for_best_model": trainer.args.metric_for_best_model,
-            "history": trainer.state.log_history,
-        }
-        report = write_report(trainer, run, tracks, logits, training)
+        with quiet_transformers():  # Trainer's own bars stay
+            training = _fit(trainer, run)
+            logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
+            if not all(np.isfinite(values).all() for values in logits.values()):
+                raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
+            report = write_report(trainer, run, tracks, logits, training)
         if run.is_main:  # report.json comes last: it marks the run as finished
             write_card(run.output_dir, report)
             write_json(run.output_dir / REPORT_FILE, report)
@@ -186,8 +170,26 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
         if run.is_main and not isinstance(error, UserError):
             print(f"\nthe run did not finish; {how_to_go_on(run.output_dir)}", file=sys.stderr, flush=True)
         raise
-    finally:
-        logging.enable_progress_bar()
+
+
+def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
+    """Train, from the run's checkpoint where there is one; returns what the report says of it."""
+    started = time.monotonic()
+    fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
+    seconds = time.monotonic() - started
+    return {
+        "seconds_since_start_or_resume": round(seconds, 1),
+        "steps": fitted.global_step,
+        "epochs": round(trainer.state.epoch or 0, 3),
+        "processes": trainer.args.world_size,
+        "device": str(trainer.args.device),
+        "train_loss_since_start_or_resume": fitted.training_loss,
+        "mixed_precision": trainer.accelerator.mixed_precision,
+        "best_step": trainer.state.best_global_step,
+        "best_metric": trainer.state.best_metric,
+        "metric_for_best_model": trainer.args.metric_for_best_model,
+        "history": trainer.state.log_history,
+    }
 
 
 def _check_space(loaded: LoadedModel, args: RecipeTrainingArguments) -> None:

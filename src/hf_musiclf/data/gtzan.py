@@ -18,7 +18,6 @@ import numpy as np
 from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.gtzan_files import GENRES, WAYS_TO_DATA, find_files, folder_fingerprint, read_archive
 from hf_musiclf.data.tracks import (
-    FULL_DISK_ERRNOS,
     GroupScheme,
     Source,
     TrackTable,
@@ -30,6 +29,7 @@ from hf_musiclf.data.tracks import (
     track_features,
 )
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import FULL_DISK_ERRNOS
 from hf_musiclf.reach import hub_is_out_of_reach
 from hf_musiclf.splits import SPLITS
 
@@ -186,7 +186,7 @@ def download_archive() -> Path:
     try:
         path = Path(huggingface_hub.hf_hub_download(HUB_ID, HUB_FILE, repo_type="dataset", local_files_only=local))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if getattr(error, "errno", None) in FULL_DISK_ERRNOS:
+        if getattr(error, "errno", None) in FULL_DISK_ERRNOS:  # no fault of the data, so not told as one
             raise
         reason = "the Hub cannot be reached" if local else type(error).__name__
         raise UserError(f"GTZAN cannot be downloaded from {HUB_ID} ({reason}); {WAYS_TO_DATA}") from error

@@ -10,7 +10,6 @@ import pyarrow as pa
 from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.folder import is_labelled_folder, list_labelled_folder
 from hf_musiclf.data.tracks import (
-    FULL_DISK_ERRNOS,
     GroupScheme,
     Source,
     TrackTable,
@@ -22,6 +21,7 @@ from hf_musiclf.data.tracks import (
     track_features,
 )
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import FULL_DISK_ERRNOS
 from hf_musiclf.reach import hub_is_out_of_reach
 from hf_musiclf.splits import SPLITS
 

@@ -1,6 +1,5 @@
 """The table of tracks that every source makes, and its splits."""
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,9 +24,6 @@ BATCH_TRACKS = 32
 # AST's frame is 25 ms (Gong, Chung and Glass, Interspeech 2021): a tenth of a second is a handful of frames, which hold
 # nothing to classify and would be padded a hundredfold.
 MIN_TRACK_SECONDS = 0.1
-
-# No fault of the data, so not to be told as one: the scripts say that the disk is full.
-FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 TRACK_COLUMNS = {
     "track": datasets.Value("string"),

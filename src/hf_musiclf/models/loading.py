@@ -1,6 +1,7 @@
 """From model arguments to a classifier and its features: from a checkpoint, or from scratch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,25 +83,19 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
         )
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what is new is said below, in one line
-    logging.disable_progress_bar()
     try:
-        model, found = family.model_class.from_pretrained(
-            args.model,
-            **where,
-            label2id=label2id,
-            id2label=id2label,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-        extractor = family.extractor_class.from_pretrained(args.model, **where)
+        with quiet_transformers(logging.ERROR):  # what is new is said below, in one line
+            model, found = family.model_class.from_pretrained(
+                args.model,
+                **where,
+                label2id=label2id,
+                id2label=id2label,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            extractor = family.extractor_class.from_pretrained(args.model, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     return model, extractor, [f"{args.model}: {_renew_head(model, found, config, args.model)}"]
 
 
@@ -124,6 +119,20 @@ def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfi
             if module is not model.base_model:
                 module.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
     return f"head of {old_config.num_labels} labels replaced by a new one of {model.config.num_labels}"
+
+
+@contextmanager
+def quiet_transformers(verbosity: int | None = None) -> Iterator[None]:
+    """Without Transformers' bars for reading and writing weights, and at another verbosity if asked for."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(before if verbosity is None else verbosity)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def first_line(error: Exception) -> str:
