@@ -14,7 +14,7 @@ from transformers.utils import logging
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
-from hf_musiclf.models import ast
+from hf_musiclf.models.families import ast
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 

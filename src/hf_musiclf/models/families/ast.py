@@ -1,20 +1,13 @@
 """The Audio Spectrogram Transformer with a classification head (Gong, Chung and Glass, Interspeech 2021)."""
 
-import difflib
-
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.features.ast import SHIFT_SECONDS, AstFeatures
+from hf_musiclf.models.families.overrides import check_overrides, make_config
 
 MODEL_TYPE = ASTConfig.model_type
-# The window, the labels and the class give these; a wrong one would make features and model disagree.
-SET_BY_THE_RECIPE = {
-    "max_length", "id2label", "label2id", "architectures", "model_type", "transformers_version", "dtype",
-    "problem_type",
-}  # fmt: skip
 
 
 def max_length_of(window_seconds: float) -> int:
@@ -24,20 +17,8 @@ def max_length_of(window_seconds: float) -> int:
 
 def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
     """Config for training from scratch. Raises UserError for fields that ASTConfig does not have or that do not fit."""
-    fields = set(ASTConfig().to_dict()) - SET_BY_THE_RECIPE
-    for key in overrides:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else "it has e.g. hidden_size, num_hidden_layers"
-            raise UserError(f"model_config: {key!r} is no field of ASTConfig that a recipe leaves to you; {hint}")
-    sizes = {key: value for key, value in overrides.items() if isinstance(getattr(ASTConfig(), key), int)}
-    for key, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"model_config: {key}={value} must be a whole number of 1 or more")
-    try:
-        config = ASTConfig(max_length=max_length_of(window_seconds), **overrides)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UserError(f"model_config: {' '.join(str(error).split())}") from error
+    check_overrides(overrides, ASTConfig(), ["max_length"], "hidden_size, num_hidden_layers")
+    config = make_config(ASTConfig, max_length=max_length_of(window_seconds), **overrides)
     if config.hidden_size % config.num_attention_heads:
         raise UserError(
             f"model_config: hidden_size={config.hidden_size} is not a multiple of "
