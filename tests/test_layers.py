@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 # Lowest first: a module may import from its own layer or from one below.
 LAYERS = [
     {"errors", "files", "reach"},
-    {"windows", "labels", "splits", "probabilities", "intervals", "audio_readers"},
+    {"windows", "labels", "splits", "probabilities", "intervals", "audio_readers", "zip_members", "zip_streams"},
     {"audio", "metrics"},
     {"arguments", "launching"},
     {"data", "features", "plots"},
@@ -31,6 +31,8 @@ PURE = {
     "metrics",
     "audio",
     "audio_readers",
+    "zip_members",
+    "zip_streams",
 }
 
 

@@ -122,6 +122,16 @@ def test_random_windows_follow_from_seed_epoch_and_track_alone(table, random_win
     assert all(same(first, waveforms(random_windows)))
 
 
+def test_several_windows_a_track_are_those_of_as_many_epochs_of_one(table, random_windows):
+    twice = RandomWindows(table, range(30), RATE, WINDOW, seed=5, per_track=2)
+    twice.set_epoch(1)  # the third and the fourth window of each track
+    shown = waveforms(twice)
+    assert len(twice) == len(shown) == 60
+    for epoch, half in ((2, shown[:30]), (3, shown[30:])):
+        random_windows.set_epoch(epoch)
+        assert all(same(waveforms(random_windows), half))
+
+
 def test_a_random_window_does_not_depend_on_the_other_tracks(table, random_windows):
     rows = [27, 0, 12]
     subset = RandomWindows(table, rows, RATE, WINDOW, seed=5)

@@ -27,7 +27,10 @@ SHORTEST_HOP_SECONDS = 0.01
 class DataArguments:
     """Which tracks, how they are split, and how windows are cut from them."""
 
-    dataset: str = field(default="gtzan", metadata={"help": "Source of tracks: gtzan or synthetic."})
+    dataset: str = field(
+        default="gtzan",
+        metadata={"help": "Source of tracks: gtzan, maestro, folder (your own audio, in --data_dir) or synthetic."},
+    )
     dataset_name: str | None = field(
         default=None,
         metadata={
@@ -37,21 +40,50 @@ class DataArguments:
     data_dir: str | None = field(
         default=None, metadata={"help": "Folder or archive with the source's audio. Default: download, where one can."}
     )
+    download: bool = field(
+        default=False,
+        metadata={"help": "maestro without --data_dir: fetch the official archive, 101 GB, and read it in place."},
+    )
+    check_audio: bool = field(
+        default=False,
+        metadata={"help": "maestro: decode every file once to find damaged ones, instead of reading headers alone."},
+    )
+    composers: list[str] | None = field(
+        default=None,
+        metadata={"help": "maestro: these composers alone, by full name or surname. Default: all with enough pieces."},
+    )
+    min_pieces_per_composer: int = field(
+        default=3, metadata={"help": "maestro: leave out composers with fewer compositions; 3 are one for each split."}
+    )
+    max_performances_per_piece: int = field(
+        default=3, metadata={"help": "maestro: keep at most this many performances of a piece; 0 keeps all."}
+    )
+    double_credits: str = field(
+        default="leave_out",
+        metadata={"help": "maestro: what becomes of 'Franz Schubert / Franz Liszt': leave_out, or first or second."},
+    )
+    min_track_seconds: float | None = field(
+        default=None,
+        metadata={"help": "maestro: leave out performances shorter than this, in seconds. Default: the window."},
+    )
     audio_column: str = field(default="audio", metadata={"help": "Audio column of --dataset_name."})
     label_column: str | None = field(
-        default=None, metadata={"help": "Label column of --dataset_name. Default: label, genre or labels."}
+        default=None,
+        metadata={
+            "help": "Label column of --dataset_name, or of the metadata.csv of --dataset folder. Default: label, genre or labels."
+        },
     )
     group_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column of --dataset_name that no two splits may share. Default: group or artist, if present."
+            "help": "Column, of the same, whose values no two splits may share. Default: group or artist, if present."
         },
     )
     split_scheme: str = field(
         default="artist",
         metadata={
-            "help": "How the split is drawn: artist, random or fault_filtered for GTZAN; group, random or given for "
-            "--dataset_name."
+            "help": "How the split is drawn: artist, random or fault_filtered for GTZAN; composition, performance or "
+            "official for MAESTRO; group, artist, random or given for a folder and --dataset_name."
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split alone: same seed, same split."})
@@ -65,7 +97,10 @@ class DataArguments:
     )
     train_windows: str = field(
         default="random",
-        metadata={"help": "random: one random window of each track an epoch. all: every window at the hop."},
+        metadata={"help": "random: random windows of each track, new ones each epoch. all: every window at the hop."},
+    )
+    windows_per_track: int = field(
+        default=1, metadata={"help": "Random training windows of each track an epoch; 4 or so where tracks are long."}
     )
 
     def __post_init__(self):
@@ -80,8 +115,16 @@ class DataArguments:
             )
         if self.train_windows not in ("random", "all"):
             raise UserError(f"train_windows={self.train_windows!r} is not known; choose random or all")
-        if self.split_seed < 0:
-            raise UserError(f"split_seed={self.split_seed} must be 0 or more")
+        if self.double_credits not in ("leave_out", "first", "second"):
+            raise UserError(f"double_credits={self.double_credits!r} is not known; choose leave_out, first or second")
+        if self.min_track_seconds is not None and not 0 <= self.min_track_seconds < float("inf"):
+            raise UserError(f"min_track_seconds={self.min_track_seconds} must be 0 s or more")
+        least = {"split_seed": 0, "max_performances_per_piece": 0, "min_pieces_per_composer": 1, "windows_per_track": 1}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise UserError(f"{name}={getattr(self, name)} must be {limit} or more")
+        if self.windows_per_track > 1 and self.train_windows == "all":
+            raise UserError(f"windows_per_track={self.windows_per_track} goes with --train_windows random")
 
 
 @dataclass
@@ -100,11 +143,22 @@ class ModelArguments:
         default="all",
         metadata={"help": "all; head: only the classification head; last:N: the head and the last N encoder layers."},
     )
+    zero_shot: bool = field(
+        default=False,
+        metadata={"help": "CLAP: score the test split by prompts alone before training, as a baseline in the report."},
+    )
+    zero_shot_prompt: str = field(
+        default="a recording of {label}", metadata={"help": "The prompt of a class; {label} stands for its name."}
+    )
 
     def __post_init__(self):
         kind, _, count = self.train_layers.partition(":")
         if not (self.train_layers in ("all", "head") or (kind == "last" and count.isdecimal() and int(count) > 0)):
             raise UserError(f"train_layers={self.train_layers!r} is not known; choose all, head or last:N with N >= 1")
+        if "{label}" not in self.zero_shot_prompt:
+            raise UserError(f"zero_shot_prompt={self.zero_shot_prompt!r} lacks {{label}}, where a class's name goes")
+        if self.zero_shot and self.model == "random":
+            raise UserError("zero_shot needs a checkpoint with a text tower; pass --model, or leave --zero_shot out")
         self.config_overrides()
 
     def config_overrides(self) -> dict[str, Any]:
@@ -137,6 +191,10 @@ class RecipeTrainingArguments(TrainingArguments):
     bootstrap_resamples: int = field(
         default=2000, metadata={"help": "Bootstrap resamples of groups behind each 95 % interval."}
     )
+    layer_lr_decay: float = field(
+        default=1.0,
+        metadata={"help": "Learning rate of each encoder layer over that of the layer above it; 1: the same for all."},
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better model. Default: never."}
     )
@@ -148,6 +206,8 @@ class RecipeTrainingArguments(TrainingArguments):
             raise UserError(
                 f"bootstrap_resamples={self.bootstrap_resamples} is too few for an interval; use 100 or more"
             )
+        if not 0 < self.layer_lr_decay <= 1:
+            raise UserError(f"layer_lr_decay={self.layer_lr_decay} must lie in (0, 1]")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise UserError(f"early_stopping_patience={self.early_stopping_patience} must be 1 or more evaluations")
         if self.remove_unused_columns:

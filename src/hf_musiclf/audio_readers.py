@@ -1,12 +1,14 @@
 """What opens and decodes an audio file: blocks of `(frames, channels)` float32 from any frame on.
 
 WAV, AU, FLAC, Ogg Vorbis, Opus and MP3 are read by libsndfile, which needs nothing from the system; other formats
-(m4a, AAC, WMA) go through torchcodec and FFmpeg where these are installed.
+(m4a, AAC, WMA) go through torchcodec and FFmpeg where these are installed. A path may lead into a zip archive, see
+`zip_members.py`.
 """
 
 import io
 import os
 import re
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import soundfile
 
 from hf_musiclf.errors import UserError
+from hf_musiclf.zip_members import MemberStream, is_member_path, member_info, open_member, short_name
 
 # Frames decoded at once: 8 MB in stereo, so that the memory for a long file stays flat. Few and large, since soundfile
 # seeks after every read, and each seek costs the decoder the warm-up below.
@@ -57,6 +60,9 @@ def open_reader(source):
     try:
         reader = _SoundfileReader(name, data)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: of a file.raw, soundfile wants to be told more
+        if is_member_path(data):
+            with _told_as_audio_error(), closing(open_member(data)) as member:
+                data = member.read()
         reader = _open_with_torchcodec(name, data, getattr(error, "error_string", str(error)).strip(" ."))
     fault = reader.fault()
     if fault:
@@ -87,6 +93,12 @@ def name_and_data(source):
         return f"{len(source)} bytes of audio", bytes(source)
     if not isinstance(source, (str, os.PathLike)):
         raise AudioError(f"cannot read audio from {source!r:.60}; pass a path, bytes, or a dict with one of them")
+    if is_member_path(source):
+        name = short_name(source)
+        with _told_as_audio_error():
+            if not member_info(source).file_size:
+                raise UserError(f"{name}: is empty, 0 bytes; leave it out")
+        return name, source
     path = Path(source)
     # The folder is often the label, and tells one 1.wav from another; all of the path would put homes into reports.
     name = "/".join(path.parts[-2:])
@@ -99,15 +111,42 @@ def name_and_data(source):
     return name, str(path)
 
 
+@contextmanager
+def _told_as_audio_error():
+    """What is wrong with an archive is wrong with the track in it."""
+    try:
+        yield
+    except UserError as error:
+        raise AudioError(str(error)) from error
+
+
 class _SoundfileReader:
     """A file that libsndfile opens. info: of its header. frames: samples per channel."""
 
     def __init__(self, name, data):
-        self.name = name
-        self.file = soundfile.SoundFile(io.BytesIO(data) if isinstance(data, bytes) else data)
+        self.name, self.file, self.member = name, None, None
+        if is_member_path(data):
+            with _told_as_audio_error():
+                self.member = MemberStream(data)
+        try:
+            self.file = soundfile.SoundFile(io.BytesIO(data) if isinstance(data, bytes) else self.member or data)
+            self._check_member()
+        except Exception:
+            self.close()
+            self._check_member()  # tells more than libsndfile, to which the member just ended
+            raise
         self.frames, rate = self.file.frames, self.file.samplerate
         self.info = AudioInfo(self.frames / rate, rate, self.file.channels, self.file.format)
-        self.close = self.file.close
+
+    def close(self):
+        for file in (self.file, self.member):
+            if file is not None:
+                file.close()
+
+    def _check_member(self, to_the_end=False):
+        if self.member is not None:
+            with _told_as_audio_error():
+                self.member.check(to_the_end)
 
     def fault(self):
         """What is wrong by the header, as libsndfile reports it, or None."""
@@ -133,6 +172,7 @@ class _SoundfileReader:
     def blocks(self, start, stop):
         """Yield frames `[start, stop)` in blocks of `(frames, channels)` float32. Raises AudioError."""
         rate, slack = self.info.sampling_rate, MP3_SLACK_FRAMES if self.info.format == "MP3" else 0
+        all_of_it = start == 0 and stop == self.frames
         try:
             while start < stop:
                 entry = self._entry(start)
@@ -140,14 +180,17 @@ class _SoundfileReader:
                     self.file.seek(entry)
                 frames = min(BLOCK_FRAMES, stop - start)
                 block = self.file.read(start - entry + frames, dtype="float32", always_2d=True)[start - entry :]
+                self._check_member()
                 start += len(block)
                 if len(block) < frames and start < stop - slack:
                     told = f"is cut short, ends after {start / rate:.2f} of {self.info.duration_seconds:.2f} s"
                     raise AudioError(f"{self.name}: {told}; fetch it again")
                 yield _finite(block, self.name)
                 if len(block) < frames:
-                    return
+                    break
+            self._check_member(to_the_end=all_of_it)
         except soundfile.SoundFileError as error:
+            self._check_member()
             told = f"cannot be decoded after {start / rate:.2f} s ({str(error).strip(' .')})"
             raise AudioError(f"{self.name}: {told}; fetch it again") from error
 

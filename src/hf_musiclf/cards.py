@@ -36,17 +36,21 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
         parameters=model["parameters"],
         trainable=model["trainable"],
         majority=report["majority_class_accuracy"],
+        majority_class=report["majority_class"],
         leakage=format_leakage(report["leakage"], data["group"]),
         track=report["test"]["track"],
         window=report["test"]["window"],
-        shown={
-            level: {name: with_interval(report["test"][level], name) for name in SHOWN} for level in ("track", "window")
-        },
+        shown={level: _shown(report["test"][level]) for level in ("track", "window")},
+        baselines={name: _shown(scores["track"]) for name, scores in report["baselines"].items()},
         sampling_rate=report["sampling_rate"],
         **{key: report[key] for key in ("recipe", "command", "seed", "split_scheme", "split_seed", "training")},
         **{key: data[key] for key in ("source", "task", "group", "licence", "citation", "labels", "skipped", "splits")},
         window_seconds=report["window_seconds"],
     )
+
+
+def _shown(scores: dict[str, Any]) -> dict[str, str]:
+    return {name: with_interval(scores, name) for name in SHOWN}
 
 
 def dataset_card(tracks: Tracks, name: str, command: str, files: dict[str, list[str]]) -> DatasetCard:

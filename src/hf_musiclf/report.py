@@ -4,6 +4,7 @@ import csv
 import datetime
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,18 +29,25 @@ PACKAGES = (
 
 
 def write_report(
-    trainer: "MusicTrainer", run: Run, tracks: Tracks, logits: dict[str, np.ndarray], training: dict[str, Any]
+    trainer: "MusicTrainer",
+    run: Run,
+    tracks: Tracks,
+    logits: dict[str, np.ndarray],
+    training: dict[str, Any],
+    baselines: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
     """Score the splits, save the model, draw and list; card and report.json are left to the caller.
 
-    logits: split name -> `(windows, labels)`. training: facts of the fit. Returns the report; other processes than the
-    first take part in saving and return it too.
+    logits: split name -> `(windows, labels)`. training: facts of the fit. baselines: name -> logits of the test split
+    by something else. Returns the report; other processes than the first take part in saving and return it too.
     """
     probabilities = {split: softmax(values) for split, values in logits.items()}
-    scores = {
-        split: score_split(trainer.windows[split], probabilities[split], tracks.labels, run.bootstrap_resamples)
-        for split in probabilities
-    }
+
+    def score(split: str, values: np.ndarray) -> dict[str, Any]:
+        return score_split(trainer.windows[split], values, tracks.labels, run.bootstrap_resamples)
+
+    scores = {split: score(split, values) for split, values in probabilities.items()}
+    scores["baselines"] = {name: score("test", softmax(values)) for name, values in baselines.items()}
     report = build_report(trainer, run, tracks, training, scores)
     save_model(trainer, run.output_dir, is_main=run.is_main)
     if run.is_main:
@@ -70,13 +78,16 @@ def score_split(
 def build_report(
     trainer: "MusicTrainer", run: Run, tracks: Tracks, training: dict[str, Any], scores: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that report.json holds."""
+    """Everything that report.json holds.
+
+    scores: `{"validation", "test"}` as `score_split` returns them, and "baselines": name -> the same of the test split.
+    """
     source = tracks.table.source
     counts = tracks.counts()
     for split, windows in trainer.windows.items():
         counts[split]["windows"] = len(windows)
-    train_labels = list(counts["train"]["labels"].values())
-    test_labels = list(counts["test"]["labels"].values())
+    in_training, in_test = counts["train"]["labels"], counts["test"]["labels"]
+    majority = max(in_training, key=in_training.get)
     return {
         "recipe": run.recipe,
         "command": run.command,
@@ -102,7 +113,8 @@ def build_report(
         "sampling_rate": trainer.features.sampling_rate,
         "window_seconds": run.arguments["window_seconds"],
         "chosen_on_validation": bool(trainer.args.load_best_model_at_end and trainer.state.best_global_step),
-        "majority_class_accuracy": test_labels[int(np.argmax(train_labels))] / sum(test_labels),
+        "majority_class": majority,
+        "majority_class_accuracy": in_test[majority] / sum(in_test.values()),
         "training": training,
         **scores,
         "arguments": run.arguments,
@@ -178,9 +190,15 @@ def describe_report(report: dict[str, Any], folder: Path) -> str:
     track, window = report["test"]["track"], report["test"]["window"]
     lines = [
         f"test, {track['n']} whole tracks, 95 % intervals over {report['data']['group']}s:",
-        f"  accuracy {with_interval(track, 'accuracy')}, macro F1 {with_interval(track, 'macro_f1')}"
-        f" (the majority class alone: {report['majority_class_accuracy']:.3f})",
+        f"  accuracy {with_interval(track, 'accuracy')}, macro F1 {with_interval(track, 'macro_f1')}",
         f"  by window: accuracy {with_interval(window, 'accuracy')} of {window['n']} windows",
+        f"  always answering {report['majority_class']!r}, the majority class of training, would score "
+        f"{report['majority_class_accuracy']:.3f}",
+        *(
+            f"  {name.replace('_', ' ')}: accuracy {with_interval(scores['track'], 'accuracy')}, "
+            f"macro F1 {with_interval(scores['track'], 'macro_f1')}"
+            for name, scores in report["baselines"].items()
+        ),
         f"model, report.json, predictions.csv and the model card: {folder}",
         f"pictures: {folder / 'report'}",
     ]

@@ -3,10 +3,13 @@
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
 
 from hf_musiclf.arguments import RecipeTrainingArguments
@@ -16,6 +19,7 @@ from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, col
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.metrics import classification_metrics
+from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales
 from hf_musiclf.models.loading import LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
@@ -63,6 +67,7 @@ class MusicTrainer(Trainer):
     ):
         _check_space(loaded, args)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
+        self.frozen = frozen_modules(loaded.model)
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -86,6 +91,28 @@ class MusicTrainer(Trainer):
             inputs = dict(inputs)
             inputs.update(self.features(inputs.pop("waveforms"), inputs.pop("lengths")))
         return inputs
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        # What does not learn must not change either: batch norms would go on counting, dropout would blur features.
+        for module in self.frozen:
+            module.eval()
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Trainer's own, its groups split by depth where `layer_lr_decay` asks for it."""
+        optimizer = super().create_optimizer(model)
+        if self.args.layer_lr_decay < 1:
+            if self.is_fsdp_enabled:  # which trains flat slices, not the parameters of the layers
+                raise UserError("layer_lr_decay does not go with FSDP; leave one out")
+            scales = learning_rate_scales(self.loaded.model, self.args.layer_lr_decay)
+            groups: dict[tuple[int, float], dict[str, Any]] = {}
+            for number, group in enumerate(optimizer.param_groups):
+                for parameter in group["params"]:
+                    scale = scales.get(parameter, 1.0)
+                    split = groups.setdefault((number, scale), {**group, "lr": group["lr"] * scale, "params": []})
+                    split["params"].append(parameter)
+            optimizer.param_groups = list(groups.values())
+        return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if model is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -137,11 +164,19 @@ class MusicTrainer(Trainer):
         assert len(logits) == len(windows), f"{len(logits)} logits for {len(windows)} windows"
         return logits.astype(np.float32)
 
+    def test_logits_of(self, model: torch.nn.Module) -> np.ndarray:
+        """`(windows, labels)` of the test split by another model that takes the same features, a baseline."""
+        other = MusicTrainer(replace(self.loaded, model=model), self.windows, self.args)
+        return other.logits(self.windows["test"])
 
-def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[str, Any]:
+
+def train_and_evaluate(
+    trainer: MusicTrainer, run: Run, tracks: Tracks, baselines: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
     """Fit, choose the model on validation, read the test split once, and leave everything in the run's folder.
 
-    Returns the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk, for a
+    baselines: name -> logits `(windows, labels)` of the test split by something else, scored beside the model. Returns
+    the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk, for a
     training that diverged, and for a folder whose unfinished run had other tracks.
     """
     with trainer.args.main_process_first(local=False, desc="claiming the output folder"):
@@ -153,7 +188,7 @@ def train_and_evaluate(trainer: MusicTrainer, run: Run, tracks: Tracks) -> dict[
             logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
             if not all(np.isfinite(values).all() for values in logits.values()):
                 raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
-            report = write_report(trainer, run, tracks, logits, training)
+            report = write_report(trainer, run, tracks, logits, training, baselines or {})
         if run.is_main:  # report.json comes last: it marks the run as finished
             write_card(run.output_dir, report)
             write_json(run.output_dir / REPORT_FILE, report)

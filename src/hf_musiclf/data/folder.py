@@ -1,66 +1,112 @@
-"""A local folder of labelled audio, `LABEL/file.wav`, as a dataset of paths.
+"""Anyone's folder of labelled music: `LABEL/file`, `SPLIT/LABEL/file`, or any files with a `metadata.csv`.
 
 `datasets` reads such a folder too, but not without torchcodec, since it encodes what it lists.
 """
 
-from collections import Counter
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
 
-from hf_musiclf.data.gtzan_files import AUDIO_SUFFIXES
+from hf_musiclf.data.folder_files import SUFFIXES, LabelledFile, audio_files, files_in, label_by_folder
+from hf_musiclf.data.folder_metadata import label_by_metadata, metadata_files
+from hf_musiclf.data.labelled import labelled_table
+from hf_musiclf.data.tracks import Source, TrackTable
 from hf_musiclf.errors import UserError
 
-# What `datasets` reads as a table; a folder that holds one is left to it.
-TABLE_SUFFIXES = (".parquet", ".arrow", ".csv", ".json", ".jsonl")
+# What only `datasets` reads; CSV and JSON may lie beside audio without being its table.
+TABLE_SUFFIXES = {".parquet", ".arrow"}
+LAYOUTS = "audio as LABEL/file.wav, or a metadata.csv with the columns file_name and label"
+
+logger = logging.getLogger(__name__)
 
 
-def is_labelled_folder(folder: Path) -> bool:
-    """Whether `folder` is a folder with audio in it or right below it, and without a table."""
-    if not folder.is_dir() or not any(any(_audio_files(folder, pattern)) for pattern in ("*", "*/*")):
+def is_audio_folder(folder: Path) -> bool:
+    """Whether `load_folder` is the one to read `folder`: it holds audio or metadata, and not a table in their place."""
+    if not folder.is_dir():
         return False
-    return not any(path.suffix.lower() in TABLE_SUFFIXES for path in folder.rglob("*"))
+    suffixes = {file.suffix.lower() for file in files_in(folder)}
+    has_audio, has_metadata = bool(suffixes & set(SUFFIXES)), bool(metadata_files(folder))
+    if suffixes & TABLE_SUFFIXES:
+        return has_audio and has_metadata
+    return has_audio or has_metadata
 
 
-def list_labelled_folder(folder: Path, cache_dir: str | None = None) -> datasets.Dataset:
-    """Columns track ("LABEL/stem"), audio (path) and label (class label) of every `folder/LABEL/file`, sorted.
+def load_folder(
+    data_dir: str | None,
+    cache_dir: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+) -> TrackTable:
+    """The table of a folder's tracks; every file is decoded once, and again when it, or any other, has changed.
 
-    Nothing is decoded. cache_dir: where the list is kept. Raises UserError for fewer than two label folders, and for a
-    track that is there in two formats.
+    data_dir: a folder of `LABEL/file`, of `SPLIT/LABEL/file`, with splits train, validation (valid, val, dev) and test,
+    or with a `metadata.csv` or `metadata.jsonl`, at its top or in each split's folder: file_name (relative to it),
+    label (or genre, labels, label_column), and where known group (or artist, group_column), split, artist, title. A
+    track is named by its path without the suffix. Files that are missing, undecodable or too short are in `skipped`;
+    audio that has no label is left out with a warning. Schemes: `random`; `group` or `artist`; and `given`, where all
+    three splits are.
+
+    Raises UserError where the folder cannot be had, or a label, a file or a split is not clear.
     """
-    files = sorted(_audio_files(folder.resolve(), "*/*"))
-    labels = sorted({file.parent.name for file in files})
-    if len(labels) < 2:
-        raise UserError(
-            f"dataset_name={folder} holds audio in {len(labels)} label folder{'s' if len(labels) != 1 else ''}; a "
-            f"classifier needs two: put each file into a folder named after its label, {folder.name}/LABEL/file.wav"
-        )
-    twice = [track for track, count in Counter(map(_track, files)).items() if count > 1]
-    if twice:
-        raise UserError(f"dataset_name={folder} holds {twice[0]} twice, in two formats; keep one")
-    features = {
-        "track": datasets.Value("string"),
-        "audio": datasets.Value("string"),
-        "label": datasets.ClassLabel(names=labels),
-    }
-    # Size and time are there for the cache, which knows a list again by its arguments.
-    known = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return datasets.Dataset.from_generator(
-        _rows, features=datasets.Features(features), cache_dir=cache_dir, gen_kwargs={"known": known}
+    if not data_dir:
+        raise UserError(f"data_dir is not set; pass --data_dir with a folder that holds {LAYOUTS}")
+    folder = Path(data_dir).expanduser().resolve()
+    if not folder.is_dir():
+        what = "is a file; unpack it, and pass the folder" if folder.exists() else "does not exist; pass a folder"
+        raise UserError(f"data_dir={data_dir} {what} that holds {LAYOUTS}")
+    audio, metadata = audio_files(folder), metadata_files(folder)
+    if metadata:
+        files, group_column = label_by_metadata(folder, metadata, audio, label_column, group_column)
+    else:
+        _check_layout(folder, audio, label_column, group_column)
+        files = label_by_folder(folder, audio)
+    unlabelled = set(audio) - {item.file for item in files}
+    if unlabelled:
+        where = "the metadata do not name them" if metadata else "they lie in no label's folder"
+        logger.warning("%s: %d audio files are left out: %s", folder.name, len(unlabelled), where)
+    return _table(folder, sorted(files, key=lambda item: item.file), group_column, cache_dir)
+
+
+def _check_layout(folder: Path, audio: Sequence, label_column: str | None, group_column: str | None) -> None:
+    """Refuse a folder without metadata that holds no audio, or for which a column is named."""
+    for column, flag in ((label_column, "label_column"), (group_column, "group_column")):
+        if column:
+            raise UserError(f"{flag}={column!r}: {folder} has no metadata.csv and so no columns; leave --{flag} away")
+    if not audio:
+        is_table = any(file.suffix.lower() in TABLE_SUFFIXES for file in files_in(folder))
+        instead = f"; its tables are read by --dataset_name {folder}" if is_table else f"; put in {LAYOUTS}"
+        raise UserError(f"{folder} holds no audio file ({' '.join(SUFFIXES)}){instead}")
+
+
+def _table(folder: Path, files: Sequence[LabelledFile], group_column: str | None, cache_dir: str | None) -> TrackTable:
+    labels = sorted({item.label for item in files})
+    audio = datasets.Dataset.from_generator(
+        _audio_rows,
+        features=datasets.Features({"audio": datasets.Value("string")}),
+        cache_dir=cache_dir,
+        gen_kwargs={"known": [_known(folder / item.file) for item in files]},
+    ).cast_column("audio", datasets.Audio(decode=False))
+    # A path of this machine is nobody else's business: the name is enough.
+    source = Source(
+        folder.name, "label", group_column or "group", "that of its recordings; none is stated", f"folder {folder.name}"
     )
+    text = {name: [getattr(item, name) for item in files] for name in ("track", "artist", "title")}
+    label_ids = [labels.index(item.label) for item in files]
+    groups, splits = [item.group for item in files], [item.split for item in files]
+    return labelled_table(source, audio, labels, label_ids, text, group_column, groups, splits)
 
 
-def _audio_files(folder: Path, pattern: str):
-    for file in folder.glob(pattern):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if file.suffix.lower() in AUDIO_SUFFIXES and not hidden and file.is_file():
-            yield file
+def _known(file: Path) -> tuple[str, int | None, int | None]:
+    """Path, size in bytes and time of change in ns: the cache knows a list of files again by these."""
+    try:
+        status = file.stat()
+    except OSError:  # not there: decoding will say so
+        return str(file), None, None
+    return str(file), status.st_size, status.st_mtime_ns
 
 
-def _track(file: Path) -> str:
-    return f"{file.parent.name}/{file.stem}"
-
-
-def _rows(known):
+def _audio_rows(known: Sequence[tuple]) -> Iterator[dict]:
     for path, _, _ in known:
-        yield {"track": _track(Path(path)), "audio": path, "label": Path(path).parent.name}
+        yield {"audio": path}

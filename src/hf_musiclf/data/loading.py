@@ -6,7 +6,8 @@ from pathlib import Path
 import datasets
 
 from hf_musiclf.arguments import DataArguments
-from hf_musiclf.data import gtzan, synthetic
+from hf_musiclf.data import gtzan, maestro, synthetic
+from hf_musiclf.data.folder import load_folder
 from hf_musiclf.data.hub import load_hub_dataset
 from hf_musiclf.data.tracks import Source, Tracks, TrackTable, split_tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
@@ -27,6 +28,21 @@ def _gtzan(args: DataArguments) -> TrackTable:
     return gtzan.load_gtzan(args.data_dir, args.cache_dir)
 
 
+def _maestro(args: DataArguments) -> TrackTable:
+    data_dir = args.data_dir
+    if args.download and not data_dir:
+        data_dir = str(maestro.download_archive(args.cache_dir))
+    return maestro.load_maestro(
+        data_dir,
+        composers=args.composers,
+        max_performances_per_piece=args.max_performances_per_piece or None,
+        min_pieces_per_composer=args.min_pieces_per_composer,
+        double_credits=args.double_credits,
+        min_track_seconds=args.window_seconds if args.min_track_seconds is None else args.min_track_seconds,
+        check_audio=args.check_audio,
+    )
+
+
 def _synthetic(args: DataArguments) -> TrackTable:
     """The synthetic corpus, written once, or one that `write_corpus` left in data_dir; read by GTZAN's loader."""
     if args.data_dir:
@@ -42,7 +58,11 @@ def _synthetic(args: DataArguments) -> TrackTable:
     return gtzan.load_gtzan(str(folder), args.cache_dir, folder / "index.csv", SYNTHETIC)
 
 
-SOURCES = {"gtzan": _gtzan, "synthetic": _synthetic}
+def _folder(args: DataArguments) -> TrackTable:
+    return load_folder(args.data_dir, args.cache_dir, args.label_column, args.group_column)
+
+
+SOURCES = {"gtzan": _gtzan, "maestro": _maestro, "folder": _folder, "synthetic": _synthetic}
 
 
 def load_tracks(args: DataArguments, verbose: bool = True) -> Tracks:
@@ -103,7 +123,8 @@ def cut_windows(
     windows = {}
     for split, items in tracks.splits.items():
         if split == "train" and args.train_windows == "random":
-            windows[split] = RandomWindows(tracks.table, items, sampling_rate, window, seed)
+            per_track = args.windows_per_track
+            windows[split] = RandomWindows(tracks.table, items, sampling_rate, window, seed, per_track)
         else:
             windows[split] = EvaluationWindows(tracks.table, items, sampling_rate, window, hop)
     return windows

@@ -39,11 +39,16 @@ class _Windows(torch.utils.data.Dataset):
 
 
 class RandomWindows(_Windows):
-    """One random window of each track an epoch, drawn from the seed, the epoch and the track's row alone."""
+    """Random windows of each track, new ones each epoch, drawn from the seed, the epoch and the track's row alone.
 
-    def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int, seed: int):
+    per_track: windows of each track an epoch; a whole pass over the tracks stands behind the other.
+    """
+
+    def __init__(
+        self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int, seed: int, per_track: int = 1
+    ):
         super().__init__(table, rows, sampling_rate, window)
-        self.seed = seed
+        self.seed, self.per_track = seed, per_track
         # In shared memory, so that workers that live across epochs see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -51,12 +56,13 @@ class RandomWindows(_Windows):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) * self.per_track
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        samples = int(self.samples_of_track[index])
-        start = random_window_start(samples, self.window, self.seed, int(self._epoch), int(self.rows[index]))
-        return self._read(index, start)
+        draw, track = divmod(index, len(self.rows))
+        samples = int(self.samples_of_track[track])
+        epoch = int(self._epoch) * self.per_track + draw
+        return self._read(track, random_window_start(samples, self.window, self.seed, epoch, int(self.rows[track])))
 
 
 class EvaluationWindows(_Windows):

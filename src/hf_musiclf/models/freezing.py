@@ -1,4 +1,7 @@
-"""Which parameters learn: everything, the head, or the head and the last encoder layers. Read off the model's class."""
+"""Which parameters learn, and how fast: everything, the head, or the head and the last encoder layers.
+
+All of it is read off the model's class.
+"""
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -8,7 +11,7 @@ from hf_musiclf.errors import UserError
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The stack of encoder layers of the model's backbone."""
-    count = model.config.num_hidden_layers
+    count = model.base_model.config.num_hidden_layers
     stacks = [
         module
         for module in model.base_model.modules()
@@ -44,12 +47,38 @@ def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
     }
 
 
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """The outermost modules that have parameters of which none learns."""
+    parameters = list(model.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        return [model]
+    return [module for child in model.children() for module in frozen_modules(child)]
+
+
+def learning_rate_scales(model: PreTrainedModel, decay: float) -> dict[nn.Parameter, float]:
+    """Share of the learning rate that each parameter of the backbone takes: `decay` to the power of its depth.
+
+    The head and what stands behind the encoder layers have depth 0, the last layer 1, the first layer N, and what
+    comes before them N + 1 (layer-wise decay as in BEiT, Bao et al. 2022). Parameters that are left out take all of it.
+    """
+    layers = encoder_layers(model)
+    depth_of = {parameter: len(layers) + 1 for parameter in model.base_model.parameters()}
+    for module in _behind(model.base_model, layers):
+        depth_of.update(dict.fromkeys(module.parameters(), 0))
+    for depth, layer in enumerate(reversed(layers), start=1):
+        depth_of.update(dict.fromkeys(layer.parameters(), depth))
+    return {parameter: decay**depth for parameter, depth in depth_of.items()}
+
+
 def _behind(module: nn.Module, layers: nn.ModuleList) -> list[nn.Module]:
-    """The modules registered after the one that holds the layers, at every level down to it."""
+    """The modules registered after the one that holds the layers, at every level down to it.
+
+    Not a batch norm: CLAP registers the one over its mel bins there, which stands before everything else.
+    """
     behind, found = [], False
     for child in module.children():
         if found:
-            behind.append(child)
+            behind += [] if isinstance(child, nn.BatchNorm2d) else [child]
         elif child is layers:
             found = True
         elif any(inner is layers for inner in child.modules()):

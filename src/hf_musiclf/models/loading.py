@@ -14,11 +14,11 @@ from transformers.utils import logging
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
-from hf_musiclf.models.families import ast
+from hf_musiclf.models.families import ast, clap
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 
-FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast,)}
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast, clap)}
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def load_classifier(
         if args.config_overrides():
             raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
         model, extractor, notes = _from_checkpoint(args, family, label2id, id2label)
-        note = family.fit_window(model, extractor, window_seconds)
-        notes += [note] if note else []
+    note = family.fit_window(model, extractor, window_seconds)
+    notes += [note] if note else []
     counts = set_trainable(model, args.train_layers)
     features = family.make_features(extractor)
     name = type(model).__name__
@@ -78,7 +78,7 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
     except (OSError, ValueError) as error:
         reason = why_not_here(args.model) or first_line(error)
         raise UserError(f"model={args.model!r} cannot be loaded: {reason}") from error
-    if config.model_type != family.MODEL_TYPE:
+    if config.model_type not in getattr(family, "ACCEPTS", (family.MODEL_TYPE,)):
         raise UserError(
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
@@ -114,10 +114,12 @@ def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfi
         )
     if not new and old_config.label2id == model.config.label2id:
         return "its head has these labels and is kept"
-    if not new:  # a head of the same size for other labels would start from what it had learnt for those
-        for module in model.children():
-            if module is not model.base_model:
-                module.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
+    if old_config.model_type != model.config.model_type:  # of CLAP's two towers only one is taken
+        return f"all weights of its {model.base_model_prefix}, and a new head of {model.config.num_labels} labels"
+    # The layers of a head that fit by their size would start from what they had learnt for other labels.
+    for module in model.children():
+        if module is not model.base_model:
+            module.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
     return f"head of {old_config.num_labels} labels replaced by a new one of {model.config.num_labels}"
 
 

@@ -1,0 +1,110 @@
+"""What CLAP's features cost: hf_musiclf.features.clap.ClapFeatures in batches against the stock ClapFeatureExtractor.
+
+    python benchmarks/clap_features.py
+    python benchmarks/clap_features.py --threads 1 --output clap_features.json
+
+Both make input_features of the same windows of 10 s (1,001 frames, 64 mels, rand_trunc) at 48 kHz, on the CPU and,
+where there is one, on a GPU:
+
+    ours      waveforms `(batch, time)` in memory to input_features on the device; for a GPU the copy to it counts
+    stock     a list of arrays to a tensor on the CPU, by the extractor; it has no other way
+
+They take turns, so that other load hits both alike. Speeds are windows a second, from the median over the repetitions;
+the speed-up is the median of the repetitions' own; the difference is the largest absolute one of all values, in dB.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import as_line, describe_machine, write_figures
+from transformers import ClapFeatureExtractor
+
+from hf_musiclf.features.clap import ClapFeatures
+
+RATE, WINDOW_SECONDS = 48_000, 10
+# The threads of numpy's matrix product hold the cores for a while after it, which would count as ours.
+PAUSE_SECONDS = 0.3
+
+
+def make_windows(count, seed=0):
+    """Tones that come and go over noise, some of it silence: `(count, time)` float32 in [-1, 1] at 48 kHz."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(RATE * WINDOW_SECONDS) / RATE
+    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
+    noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
+    return np.clip(tones + noise, -1, 1).astype(np.float32)
+
+
+def timed(make, device):
+    """Seconds that `make` takes, until the device has finished, and its input_features on the CPU."""
+    began = time.perf_counter()
+    values = make()["input_features"]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, values.cpu()
+
+
+def by_extractor(extractor, arrays):
+    """The stock way, by numpy, as torch would read a list of arrays element by element."""
+    made = extractor(arrays, sampling_rate=RATE, return_tensors="np")
+    return {"input_features": torch.from_numpy(made["input_features"])}
+
+
+def compare(extractor, device, batch, repetitions):
+    """One row of the table: device, batch, windows a second of both, speed-up, largest difference in dB."""
+    features, windows = ClapFeatures(extractor), make_windows(batch)
+    waveforms, arrays = torch.from_numpy(windows), list(windows)
+    ours, stock, difference = [], [], 0.0
+    for _ in range(repetitions + 1):
+        time.sleep(PAUSE_SECONDS)
+        seconds, values = timed(lambda: features(waveforms.to(device)), device)
+        ours.append(seconds)
+        seconds, expected = timed(lambda: by_extractor(extractor, arrays), device)
+        stock.append(seconds)
+        difference = max(difference, float((values - expected).abs().max()))
+    ours, stock = ours[1:], stock[1:]  # the first of each fills caches
+    return {
+        "device": device.type,
+        "batch": batch,
+        "ours_windows_per_second": batch / statistics.median(ours),
+        "stock_windows_per_second": batch / statistics.median(stock),
+        "speed_up": statistics.median(slow / fast for slow, fast in zip(stock, ours, strict=True)),
+        "largest_difference_db": difference,
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns of each, after a first that is not counted")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
+    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    machine = describe_machine("torch", "transformers", "numpy")
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+        machine["gpu"] = torch.cuda.get_device_name()
+    print(as_line(machine))
+    print(f"{WINDOW_SECONDS} s at {RATE} Hz, {args.threads} threads, medians of {args.repetitions} repetitions")
+    print("device  batch  ours windows/s  stock windows/s  speed-up  largest difference in dB")
+    extractor, rows = ClapFeatureExtractor(truncation="rand_trunc"), []
+    for device in devices:
+        for batch in args.batches:
+            rows.append(row := compare(extractor, device, batch, args.repetitions))
+            speeds = f"{row['ours_windows_per_second']:16.1f}{row['stock_windows_per_second']:17.1f}"
+            print(
+                f"{row['device']:6}{batch:7}{speeds}{row['speed_up']:10.1f}{row['largest_difference_db']:26.1e}",
+                flush=True,
+            )
+    if args.output:
+        write_figures(args.output, machine, {"repetitions": args.repetitions, "threads": args.threads}, rows)
+
+
+if __name__ == "__main__":
+    main()

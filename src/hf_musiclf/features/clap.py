@@ -1,0 +1,143 @@
+"""CLAP's log-mel spectrogram in batches, on the model's device.
+
+Equal to `ClapFeatureExtractor`, which makes one window at a time in numpy: periodic Hann window of `fft_window_size`
+samples every `hop_length`, frames centred by reflection at both ends, power spectrum, mel filters (Slaney's for
+`rand_trunc`, HTK's for `fusion`), `10 log10(max(power, 1e-10))`; short windows repeated or padded first (Wu et al.,
+"Large-scale Contrastive Language-Audio Pretraining", ICASSP 2023). Within 1e-4 dB, as the transform is in float64; in
+float32, which Apple's MPS has to make do with, the quiet bins beside a full-scale tone are off by up to 0.04 dB.
+`top_db` and `padding_value` change nothing here, as they change nothing in the stock extractor.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from transformers import ClapFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
+
+# `audio_utils.spectrogram`'s mel_floor, -100 dB.
+POWER_FLOOR = 1e-10
+# The stock extractor shrinks long spectrograms to this many mels, whatever its feature_size.
+FUSION_MELS = 64
+
+
+class ClapFeatures:
+    """Waveforms to CLAP's input_features and is_longer, without chance.
+
+    extractor: the `ClapFeatureExtractor` that is saved with the model; its settings are the ones used here. Raises
+    ValueError for settings that it does not know.
+    """
+
+    def __init__(self, extractor: ClapFeatureExtractor):
+        self.extractor = extractor
+        self.sampling_rate = extractor.sampling_rate
+        self.fft, self.hop = extractor.fft_window_size, extractor.hop_length
+        self.max_samples = int(extractor.nb_max_samples)
+        if self.max_samples != extractor.nb_max_samples or self.max_samples <= self.fft // 2:
+            raise ValueError(
+                f"max_length_s={extractor.max_length_s} makes {extractor.nb_max_samples} samples; CLAP's extractor "
+                f"needs a whole number above {self.fft // 2}, half its FFT window"
+            )
+        for name, known in (("truncation", ("rand_trunc", "fusion")), ("padding", ("repeatpad", "repeat", "pad"))):
+            if getattr(extractor, name) not in known:
+                raise ValueError(f"{name}={getattr(extractor, name)!r} of the extractor is none of {', '.join(known)}")
+        self.fused = extractor.truncation == "fusion"
+
+    @property
+    def window_seconds(self) -> float:
+        """The windows that the model was fitted to; where nothing is said, the longest that is not cropped."""
+        return getattr(self.extractor, "window_seconds", None) or self.max_samples / self.sampling_rate
+
+    @torch.no_grad()
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Log-mel spectrograms as the model takes them.
+
+        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`. lengths: `(batch,)` samples of each, on any
+        device; None where all are whole. Returns `{"input_features": (batch, channels, frames, mels) float32 in dB,
+        "is_longer": (batch, 1) bool}`, 1 channel for `rand_trunc`, 4 for `fusion`. Of a waveform longer than
+        `max_length_s`, `fusion` takes an overview and three crops: the stock extractor draws them from the first,
+        middle and last third of all places, here they are the middle of each third. Raises ValueError for an empty
+        waveform, and for a longer one with `rand_trunc`, which would keep a crop at random.
+        """
+        # Asked on the CPU alone: a GPU would have to be waited for, in every step.
+        if waveforms.shape[1] == 0 or (lengths is not None and lengths.device.type == "cpu" and lengths.min() < 1):
+            raise ValueError("a waveform has no samples; CLAP's features need one at least")
+        # Autocast would take the matrix product in half precision, where the logarithm loses the quiet bins.
+        with torch.autocast(waveforms.device.type, enabled=False):
+            waveforms = waveforms.float()
+            if waveforms.shape[1] <= self.max_samples:
+                mel = self._log_mel(self._to_max_length(waveforms, lengths))[:, None]
+                is_longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device)
+                return {"input_features": mel.repeat(1, 4, 1, 1) if self.fused else mel, "is_longer": is_longer}
+            samples = [waveforms.shape[1]] * len(waveforms) if lengths is None else lengths.tolist()
+            rows = [self._one(row, length) for row, length in zip(waveforms, samples, strict=True)]
+        return {
+            "input_features": torch.stack([mel for mel, _ in rows]),
+            "is_longer": torch.tensor([[longer] for _, longer in rows], device=waveforms.device),
+        }
+
+    def _to_max_length(self, waveforms: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """Repeat or pad each: `(batch, time)` -> `(batch, max_samples)`."""
+        time = waveforms.shape[1]
+        if lengths is None:
+            lengths = torch.full((len(waveforms),), time)
+        if lengths.device.type == "cpu" and time == self.max_samples and bool((lengths == time).all()):
+            return waveforms
+        lengths = lengths.to(waveforms.device)[:, None]
+        place = torch.arange(self.max_samples, device=waveforms.device)
+        repeats = {"repeatpad": self.max_samples // lengths, "repeat": self.max_samples, "pad": 1}
+        padded = waveforms.gather(1, place % lengths)
+        return padded.masked_fill(place >= repeats[self.extractor.padding] * lengths, 0.0)
+
+    def _one(self, waveform: torch.Tensor, length: int) -> tuple[torch.Tensor, bool]:
+        """`(time,)` -> `(channels, frames, mels)`, and whether it is an overview with three crops."""
+        if length <= self.max_samples:
+            mel = self._log_mel(self._to_max_length(waveform[None, :length], None))
+            return (mel.repeat(4, 1, 1) if self.fused else mel), False
+        if not self.fused:
+            raise ValueError(
+                f"a waveform of {length / self.sampling_rate:.2f} s exceeds the {self.extractor.max_length_s} s of "
+                "this CLAP, which would keep a crop of it at random; cut it into windows"
+            )
+        mel = self._log_mel(waveform[None, :length])[0]
+        frames = self.max_samples // self.hop + 1
+        if len(mel) == frames:  # longer by less than a hop
+            return mel.repeat(4, 1, 1), False
+        if mel.shape[1] != FUSION_MELS:
+            raise ValueError(
+                f"feature_size={mel.shape[1]}: CLAP's extractor fuses windows above {self.extractor.max_length_s} s at "
+                f"{FUSION_MELS} mels alone; use shorter windows"
+            )
+        overview = torch.nn.functional.interpolate(mel[None, None], size=[frames, FUSION_MELS], mode="bilinear")[0, 0]
+        thirds = np.array_split(np.arange(len(mel) - frames + 1), 3)
+        starts = [int(third[len(third) // 2]) if len(third) else 0 for third in thirds]
+        return torch.stack([overview, *(mel[start : start + frames] for start in starts)]), True
+
+    def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """`(batch, time)` -> `(batch, frames, mels)` float32 in dB."""
+        if waveforms.device.type == "cpu" and len(waveforms) > 1:
+            # One window's frames stay in the processor's cache, a batch's do not.
+            return torch.cat([self._log_mel(waveform[None]) for waveform in waveforms])
+        precise = torch.float32 if waveforms.device.type == "mps" else torch.float64
+        window = _window(self.fft, waveforms.device, precise)
+        extractor = self.extractor
+        band = extractor.frequency_min, extractor.frequency_max
+        filters = _filters(self.fft, extractor.feature_size, *band, self.sampling_rate, self.fused, waveforms.device)
+        half = self.fft // 2
+        padded = torch.nn.functional.pad(waveforms[:, None], (half, half), mode="reflect")[:, 0]
+        spectrum = torch.fft.rfft(padded.unfold(1, self.fft, self.hop) * window)
+        power = (spectrum.real.square() + spectrum.imag.square()).float()  # all positive: float32 loses nothing more
+        return 10 * (power @ filters).clamp_min(POWER_FLOOR).log10()
+
+
+@lru_cache(maxsize=16)
+def _window(fft: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.hann_window(fft, periodic=True, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=16)
+def _filters(fft: int, mels: int, low: float, high: float, sampling_rate: int, fused: bool, device: torch.device):
+    """Mel filters `(fft / 2 + 1, mels)` on the device, those of the extractor."""
+    scale = {"norm": None, "mel_scale": "htk"} if fused else {"norm": "slaney", "mel_scale": "slaney"}
+    filters = mel_filter_bank((fft >> 1) + 1, mels, low, high, sampling_rate, **scale)
+    return torch.from_numpy(filters).float().to(device)

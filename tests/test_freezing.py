@@ -1,0 +1,115 @@
+"""What learns, how fast, and that what does not learn does not change."""
+
+import pytest
+import torch
+from transformers import ASTConfig, ASTForAudioClassification, ClapAudioConfig, ClapAudioModel
+
+from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, set_trainable
+from hf_musiclf.models.loading import LoadedModel
+from hf_musiclf.training import MusicTrainer
+
+
+class Features:
+    extractor, sampling_rate = None, 16_000
+
+
+class Windows(list):
+    hop = 16_000
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8, num_mel_bins=16, max_length=32
+    )
+    return ASTForAudioClassification(config)
+
+
+@pytest.fixture
+def trainer(model, tmp_path):
+    def make(**arguments):
+        args = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, learning_rate=0.1, **arguments)
+        facts = {"parameters": 1, "trainable": 1}
+        windows = {"train": Windows(), "validation": Windows()}
+        return MusicTrainer(LoadedModel(model, Features(), facts), windows, args)
+
+    return make
+
+
+def rates(trainer, model):
+    """Learning rate of each parameter that learns, by name."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    optimizer = trainer.create_optimizer()
+    return {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}, optimizer
+
+
+def layer_of(name):
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+
+
+def test_the_rate_falls_with_the_depth_from_the_head_to_the_embeddings(trainer, model):
+    found, _ = rates(trainer(layer_lr_decay=0.5), model)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    for name, rate in found.items():
+        layer = layer_of(name)
+        depth = 3 - layer if layer is not None else 4 if "embeddings" in name else 0
+        assert rate == pytest.approx(0.1 * 0.5**depth), name
+
+
+def test_the_decay_leaves_the_weight_decay_of_every_parameter_as_it_was(trainer, model):
+    def weight_decays(decay):
+        _, optimizer = rates(trainer(layer_lr_decay=decay, weight_decay=0.3), model)
+        return {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+
+    assert weight_decays(0.5) == weight_decays(1.0)
+
+
+def test_only_what_learns_is_in_the_optimizer(trainer, model):
+    set_trainable(model, "last:1")
+    found, _ = rates(trainer(layer_lr_decay=0.5), model)
+    assert {layer_of(name) for name in found} == {2, None}
+    assert not any("embeddings" in name for name in found)
+
+
+def test_without_layers_frozen_nothing_is_kept_from_training_mode(model):
+    assert frozen_modules(model) == []
+
+
+def test_frozen_parts_of_the_model_are_the_backbone_alone(model):
+    set_trainable(model, "head")
+    assert frozen_modules(model) == [model.base_model]
+
+
+def test_a_frozen_batch_norm_stops_counting_and_a_frozen_dropout_stops_dropping(trainer, model, monkeypatch):
+    model.base_model.add_module("norm", torch.nn.BatchNorm1d(4))
+    model.base_model.add_module("dropout", torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5)))
+    set_trainable(model, "head")
+    made = trainer()
+
+    def loss(self, model, inputs):
+        model.base_model.norm(inputs)
+        assert model.training and torch.equal(*(model.base_model.dropout(inputs) for _ in range(2)))
+
+    monkeypatch.setattr("transformers.Trainer.compute_loss", loss)
+    model.train()
+    made.compute_loss(model, torch.randn(5, 4))
+    assert model.base_model.norm.num_batches_tracked == 0
+
+
+def test_depths_of_a_hierarchical_encoder_follow_its_stages():
+    config = ClapAudioConfig(
+        patch_embeds_hidden_size=8, hidden_size=32, depths=[1, 1, 1], num_attention_heads=[2, 2, 2],
+        num_hidden_layers=3, num_mel_bins=32, spec_size=128, window_size=4,
+    )  # fmt: skip
+    tower = ClapAudioModel(config)
+    tower.base_model_prefix = ""
+    scales = learning_rate_scales(tower, 0.5)
+    of = {name: scales[parameter] for name, parameter in tower.named_parameters()}
+    for stage in range(3):
+        inside = {scale for name, scale in of.items() if name.startswith(f"audio_encoder.layers.{stage}.")}
+        assert inside == {0.5 ** (3 - stage)}
+    # The batch norm over the mel bins stands before the patches, whatever its place in the code.
+    assert {scale for name, scale in of.items() if "patch_embed" in name or "batch_norm" in name} == {0.5**4}
+    assert {scale for name, scale in of.items() if name.startswith("audio_encoder.norm")} == {1.0}
