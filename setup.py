@@ -38,6 +38,8 @@ setup(
         "pyyaml>=6",
         "psutil>=5.9",
         "tqdm>=4.66",
+        "requests>=2.31",
+        "filelock>=3.12",
     ],
     extras_require={
         "dev": ["pytest>=8", "ruff>=0.12", "librosa>=0.11"],

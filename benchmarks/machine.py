@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,12 @@ def as_line(machine: dict[str, Any]) -> str:
 
 def write_figures(path: Path, machine: dict[str, Any], settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps({"machine": machine, "settings": settings, "rows": rows}, indent=2) + "\n")
+
+
+def peak_bytes():
+    """The largest resident set this process has had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where ru_maxrss would include what the parent held when it started us
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

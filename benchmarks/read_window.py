@@ -17,7 +17,6 @@ process's peak resident set less that of a process that only imports the same li
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from machine import as_line, describe_machine, write_figures
+from machine import as_line, describe_machine, peak_bytes, write_figures
 
 from hf_musiclf.audio import read_audio
 
@@ -57,15 +56,6 @@ def read_window(way, path, start_seconds):
         whole = soxr.resample(samples.mean(axis=1), rate, TARGET_RATE)
     first = round(start_seconds * TARGET_RATE)
     return whole[first : first + round(WINDOW_SECONDS * TARGET_RATE)]
-
-
-def peak_bytes():
-    """The largest resident set this process has had, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where ru_maxrss would include what the parent held when it started us
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def measure_here(way, path, minutes, windows):

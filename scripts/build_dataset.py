@@ -1,49 +1,36 @@
 """Write the splits of a source as Parquet files with a dataset card.
 
     python scripts/build_dataset.py gtzan --data_dir GTZAN_FOLDER_OR_ARCHIVE --output my_gtzan
+    python scripts/build_dataset.py maestro --data_dir MAESTRO_FOLDER_OR_ZIP --output my_maestro
+    python scripts/build_dataset.py folder --data_dir my_music --output my_splits
     python scripts/build_dataset.py synthetic --output my_synthetic
 
 `datasets.load_dataset("my_gtzan")` then gives train, validation and test; a recipe takes it by
-`--dataset_name my_gtzan --split_scheme given`.
+`--dataset_name my_gtzan --split_scheme given`. All flags that a recipe has for its data are understood.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="source of tracks: gtzan or synthetic")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--data_dir", help="folder or archive with the audio (default: download, where one can)")
-    parser.add_argument("--split_scheme", default="artist", help="artist, random or fault_filtered (default: artist)")
-    parser.add_argument("--split_seed", type=int, default=0)
-    parser.add_argument("--cache_dir", help="folder for prepared tables (default: that of datasets)")
-    return parser.parse_args(argv)
-
-
 def main(argv=None) -> None:
-    args = parse_args(argv)
-    from hf_musiclf.arguments import DataArguments
+    from hf_musiclf.arguments import data_parser, make_data_arguments
     from hf_musiclf.cards import dataset_card
     from hf_musiclf.data.export import write_parquet
     from hf_musiclf.data.loading import load_tracks
     from hf_musiclf.errors import UserError
     from hf_musiclf.files import write_whole
 
+    parser = data_parser(__doc__)
+    parser.add_argument("source", nargs="?", help="gtzan, maestro, folder or synthetic; none with --dataset_name")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    args = parser.parse_args(argv)
     if args.output.exists():
         raise UserError(f"--output {args.output} exists; name a new folder")
-    tracks = load_tracks(
-        DataArguments(
-            dataset=args.dataset,
-            data_dir=args.data_dir,
-            split_scheme=args.split_scheme,
-            split_seed=args.split_seed,
-            cache_dir=args.cache_dir,
-        )
-    )
+    if bool(args.source) == bool(args.dataset_name):
+        raise UserError("name one source: gtzan, maestro, folder or synthetic; or a data set by --dataset_name")
+    tracks = load_tracks(make_data_arguments(args, dataset=args.source or args.dataset))
     command = shlex.join(["python", "scripts/build_dataset.py", *(sys.argv[1:] if argv is None else argv)])
 
     def write(folder: Path) -> None:
@@ -56,8 +43,6 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    if "-h" in sys.argv or "--help" in sys.argv:
-        parse_args()
     from hf_musiclf.launching import run_script
 
     run_script(main)

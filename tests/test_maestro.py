@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import noise
-from test_maestro_files import as_csv
+from tiny_maestro import as_csv, row, write_maestro
 
 from hf_musiclf.audio import read_audio
 from hf_musiclf.data.maestro import BY_COMPOSITION, OfficialScheme, audio, load_maestro
@@ -25,12 +25,6 @@ REAL_TABLES, MINI = SHARED / "maestro-metadata", SHARED / "maestro-mini"
 SHORT = {"min_track_seconds": 0.1}
 
 
-def row(composer, title, number, split="train", duration=0.5):
-    name = f"2004/{composer.split()[-1]}_{number}.wav"
-    names = ("canonical_composer", "canonical_title", "split", "audio_filename", "duration")
-    return dict(zip(names, (composer, title, split, name, str(duration)), strict=True))
-
-
 def three_composers():
     """Ten studies each of Chopin and Liszt, two performances of each; two of Berg; and two of a double credit."""
     rows = [
@@ -41,17 +35,6 @@ def three_composers():
     ]
     rows += [row("Alban Berg", "Sonata Op. 1", "a"), row("Alban Berg", "Four Songs, Op. 2", "b")]
     return rows + [row("Franz Schubert / Franz Liszt", "Erlkoenig", number) for number in range(2)]
-
-
-def write_maestro(folder, rows, seconds=0.5):
-    """The table and every file it names, each other noise; returns the folder as a string."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "maestro-v3.0.0.csv").write_bytes(as_csv(rows))
-    for number, entry in enumerate(rows):
-        path = folder / entry["audio_filename"]
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, noise(seconds, 8000, number), 8000)
-    return str(folder)
 
 
 @pytest.fixture
@@ -82,10 +65,12 @@ def test_composers_are_labels_and_compositions_are_groups(corpus):
         {
             "track": "2 performances",
             "reason": "double credits such as 'Franz Schubert / Franz Liszt', 1 in all; see --double_credits",
+            "count": 2,
         },
         {
             "track": "2 performances",
             "reason": "of composers with fewer than min_pieces_per_composer=3 compositions: Alban Berg 2",
+            "count": 2,
         },
     )
 
@@ -191,6 +176,7 @@ def test_performances_beyond_the_cap_are_left_out_whatever_the_order(tmp_path):
     assert table.skipped[-1] == {
         "track": "3 performances",
         "reason": "beyond max_performances_per_piece=3 of their piece",
+        "count": 3,
     }
     assert len(load_maestro(str(tmp_path / "one"), max_performances_per_piece=None, **SHORT)) == 44
     assert len(load_maestro(str(tmp_path / "one"), max_performances_per_piece=1, **SHORT)) == 20
@@ -237,9 +223,7 @@ def test_no_data_and_no_audio_name_the_ways_to_data(tmp_path):
     with pytest.raises(UserError, match=r"^MAESTRO needs --data_dir; three ways to data: "):
         load_maestro(None)
     (tmp_path / "maestro-v3.0.0.csv").write_bytes(as_csv(three_composers()))
-    with pytest.raises(
-        UserError, match=r"none of its 42 audio files is there, such as 2004/Berg_a\.wav; three"
-    ):
+    with pytest.raises(UserError, match=r"none of its 42 audio files is there, such as 2004/Berg_a\.wav; three"):
         load_maestro(str(tmp_path))
 
 

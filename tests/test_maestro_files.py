@@ -1,6 +1,5 @@
 """MAESTRO's table and audio in a folder or an archive: every layout, and what is wanting or damaged."""
 
-import csv
 import io
 import json
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import noise
+from tiny_maestro import as_csv
 
 from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.maestro.audio import find_audio, header_and_fingerprint
@@ -28,14 +28,6 @@ def record(number, **changed):
 
 
 RECORDS = [record(number) for number in (4, 6, 11)]
-
-
-def as_csv(records, encoding="utf-8-sig"):
-    text = io.StringIO(newline="")
-    rows = csv.DictWriter(text, list(records[0]))
-    rows.writeheader()
-    rows.writerows(records)
-    return text.getvalue().encode(encoding)
 
 
 def by_column(records):
@@ -148,9 +140,7 @@ def test_a_damaged_table_is_refused(tmp_path, form, name, content, said):
 def test_no_data_names_the_ways_to_data(tmp_path):
     with pytest.raises(UserError, match=r"data_dir=\S+nowhere does not exist; three ways to data: .* in place"):
         read_table(tmp_path / "nowhere")
-    with pytest.raises(
-        UserError, match=r"holds no table such as maestro-v3\.0\.0\.csv \(it holds nothing\); three"
-    ):
+    with pytest.raises(UserError, match=r"holds no table such as maestro-v3\.0\.0\.csv \(it holds nothing\); three"):
         read_table(tmp_path)
     archive = packed(tmp_path / "other.zip", {"genres/blues.wav": b""})
     with pytest.raises(UserError, match=r"holds no table .* \(it holds genres/blues\.wav\); three ways to data"):

@@ -30,6 +30,7 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
         title=f"Music {data['task']} classifier: {model['class']} on {data['source']}",
         model_name=model_name,
         model_class=model["class"],
+        own_code=model["own_code"],
         base_model=model["base_model"],
         start=model["start"],
         chosen=report["chosen_on_validation"],

@@ -3,8 +3,8 @@
 `datasets` reads such a folder too, but not without torchcodec, since it encodes what it lists.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -18,8 +18,6 @@ from hf_musiclf.errors import UserError
 # What only `datasets` reads; CSV and JSON may lie beside audio without being its table.
 TABLE_SUFFIXES = {".parquet", ".arrow"}
 LAYOUTS = "audio as LABEL/file.wav, or a metadata.csv with the columns file_name and label"
-
-logger = logging.getLogger(__name__)
 
 
 def is_audio_folder(folder: Path) -> bool:
@@ -44,9 +42,8 @@ def load_folder(
     data_dir: a folder of `LABEL/file`, of `SPLIT/LABEL/file`, with splits train, validation (valid, val, dev) and test,
     or with a `metadata.csv` or `metadata.jsonl`, at its top or in each split's folder: file_name (relative to it),
     label (or genre, labels, label_column), and where known group (or artist, group_column), split, artist, title. A
-    track is named by its path without the suffix. Files that are missing, undecodable or too short are in `skipped`;
-    audio that has no label is left out with a warning. Schemes: `random`; `group` or `artist`; and `given`, where all
-    three splits are.
+    track is named by its path without the suffix. What is missing, undecodable, too short or without a label is in
+    `skipped`. Schemes: `group` or `artist`, where known; `given`, where all three splits are; `random`.
 
     Raises UserError where the folder cannot be had, or a label, a file or a split is not clear.
     """
@@ -63,10 +60,12 @@ def load_folder(
         _check_layout(folder, audio, label_column, group_column)
         files = label_by_folder(folder, audio)
     unlabelled = set(audio) - {item.file for item in files}
+    table = _table(folder, sorted(files, key=lambda item: item.file), group_column, cache_dir)
     if unlabelled:
-        where = "the metadata do not name them" if metadata else "they lie in no label's folder"
-        logger.warning("%s: %d audio files are left out: %s", folder.name, len(unlabelled), where)
-    return _table(folder, sorted(files, key=lambda item: item.file), group_column, cache_dir)
+        reason = "not named by the metadata" if metadata else "in no label's folder"
+        entry = {"track": f"{len(unlabelled)} audio files", "reason": reason, "count": len(unlabelled)}
+        table = replace(table, skipped=(entry, *table.skipped))
+    return table
 
 
 def _check_layout(folder: Path, audio: Sequence, label_column: str | None, group_column: str | None) -> None:

@@ -75,12 +75,13 @@ def labelled_table(
     if group_column == "artist":
         groups = artist_groups(groups)
     groups = groups_without_duplicates([groups[index] for index in readable], rows)
-    schemes = {"random": random_scheme}
+    schemes = {}
     if group_column:
         scheme = "artist" if group_column == "artist" else "group"
         schemes[scheme] = GroupScheme(scheme, group_column, "use --split_scheme random")
     if set(SPLITS) <= set(splits):
         schemes["given"] = GivenSplit(np.array([splits[index] or "" for index in readable]))
+    schemes["random"] = random_scheme
     return TrackTable(source, rows, tuple(labels), groups, skipped, schemes)
 
 

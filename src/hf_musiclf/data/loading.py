@@ -38,7 +38,7 @@ def _maestro(args: DataArguments) -> TrackTable:
         max_performances_per_piece=args.max_performances_per_piece or None,
         min_pieces_per_composer=args.min_pieces_per_composer,
         double_credits=args.double_credits,
-        min_track_seconds=args.window_seconds if args.min_track_seconds is None else args.min_track_seconds,
+        min_track_seconds=args.min_track_seconds,
         check_audio=args.check_audio,
     )
 
@@ -81,12 +81,13 @@ def load_tracks(args: DataArguments, verbose: bool = True) -> Tracks:
         near = difflib.get_close_matches(args.dataset, SOURCES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(SOURCES)}"
         raise UserError(f"dataset={args.dataset!r} is not known; {hint}")
-    if args.split_scheme not in table.schemes:
+    scheme = args.split_scheme or next(iter(table.schemes))
+    if scheme not in table.schemes:
         raise UserError(
             f"split_scheme={args.split_scheme!r} is not known for {table.source.name}; choose from "
             f"{', '.join(table.schemes)}"
         )
-    tracks = split_tracks(table, args.split_scheme, args.split_seed)
+    tracks = split_tracks(table, scheme, args.split_seed)
     if verbose:
         print(describe_tracks(tracks), flush=True)
     return tracks
@@ -97,7 +98,7 @@ def describe_tracks(tracks: Tracks) -> str:
     source, skipped = tracks.table.source, tracks.table.skipped
     lines = [f"{source.name}: {len(tracks.table)} tracks, {len(tracks.labels)} labels"]
     if skipped:
-        lines.append(f"warning: {len(skipped)} tracks are left out:")
+        lines.append(f"warning: {sum(entry.get('count', 1) for entry in skipped)} tracks are left out:")
         lines += [f"  {entry['track']}: {entry['reason']}" for entry in skipped[:10]]
         if len(skipped) > 10:
             lines.append(f"  ... and {len(skipped) - 10} more, see report.json")

@@ -59,8 +59,8 @@ class TrackTable:
     """All readable tracks of a source.
 
     rows: a `datasets.Dataset` with the columns of `track_features`. groups: group of each row, None where unknown.
-    skipped: `{"track", "reason"}` of what could not be decoded. schemes: split scheme -> function of the table and a
-    seed that returns split name -> row indices.
+    skipped: `{"track", "reason"}` of what is left out, with a "count" where an entry stands for many. schemes: split
+    scheme -> function of the table and a seed that returns split name -> row indices; the default comes first.
     """
 
     source: Source

@@ -67,7 +67,8 @@ def load_classifier(
     local = Path(args.model).exists()  # a path of this machine is nobody else's business
     start = "from scratch" if args.model == "random" else "from a checkpoint of one's own" if local else args.model
     base = None if local or args.model == "random" else args.model
-    return LoadedModel(model, features, {"class": name, "base_model": base, "start": start, **counts, "notes": notes})
+    about = {"class": name, "own_code": type(model)._auto_class is not None, "base_model": base, "start": start}
+    return LoadedModel(model, features, {**about, **counts, "notes": notes})
 
 
 def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hf_musiclf.data.maestro.files import Performance
 from hf_musiclf.data.maestro.titles import normalise_title
@@ -25,7 +26,7 @@ def credit(performances: Iterable[Performance], double_credits: str) -> tuple[di
     if not left_out:
         return credited, []
     reason = f"double credits such as {left_out.most_common(1)[0][0]!r}, {len(left_out)} in all; see --double_credits"
-    return credited, [{"track": f"{left_out.total()} performances", "reason": reason}]
+    return credited, [_entry(left_out.total(), reason)]
 
 
 def match_composers(wanted: Sequence[str], known: Sequence[str]) -> set[str]:
@@ -100,8 +101,13 @@ def select(
     if few:
         told = ", ".join(f"{composer} {count}" for composer, count in sorted(few.items()))
         reason = f"of composers with fewer than min_pieces_per_composer={min_pieces_per_composer} compositions: {told}"
-        skipped.append({"track": f"{len(credited) - len(kept) - beyond} performances", "reason": reason})
+        skipped.append(_entry(len(credited) - len(kept) - beyond, reason))
     if beyond:
         reason = f"beyond max_performances_per_piece={max_performances_per_piece} of their piece"
-        skipped.append({"track": f"{beyond} performances", "reason": reason})
+        skipped.append(_entry(beyond, reason))
     return {performance: kept[performance] for performance in sorted(kept, key=lambda found: found.track)}, skipped
+
+
+def _entry(count: int, reason: str) -> dict[str, Any]:
+    """An entry of `TrackTable.skipped` for many tracks at once."""
+    return {"track": f"{count} performance{'s' if count != 1 else ''}", "reason": reason, "count": count}
