@@ -1,13 +1,16 @@
-"""What CLAP's features cost: hf_musiclf.features.clap.ClapFeatures in batches against the stock ClapFeatureExtractor.
+"""What CLAP's features cost: hf_musiclf.features.clap.ClapFeatures in batches against the saved extractor.
 
     python benchmarks/clap_features.py
+    python benchmarks/clap_features.py --truncation fusion
     python benchmarks/clap_features.py --threads 1 --output clap_features.json
 
-Both make input_features of the same windows of 10 s (1,001 frames, 64 mels, rand_trunc) at 48 kHz, on the CPU and,
-where there is one, on a GPU:
+Both make input_features of the same windows at 48 kHz, on the CPU and, where there is one, on a GPU. `rand_trunc`:
+windows of 10 s, 1,001 frames of 64 mels. `fusion`: windows of 20 s, which become an overview and three crops of 1,001
+frames.
 
     ours      waveforms `(batch, time)` in memory to input_features on the device; for a GPU the copy to it counts
-    stock     a list of arrays to a tensor on the CPU, by the extractor; it has no other way
+    stock     a list of arrays to a tensor on the CPU, by ClapWindowFeatureExtractor: the stock extractor's numpy, but
+              nothing is drawn
 
 They take turns, so that other load hits both alike. Speeds are windows a second, from the median over the repetitions;
 the speed-up is the median of the repetitions' own; the difference is the largest absolute one of all values, in dB.
@@ -21,19 +24,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import as_line, describe_machine, write_figures
-from transformers import ClapFeatureExtractor
 
 from hf_musiclf.features.clap import ClapFeatures
+from hf_musiclf.models.feature_extraction_clap import ClapWindowFeatureExtractor
 
-RATE, WINDOW_SECONDS = 48_000, 10
+RATE = 48_000
+WINDOW_SECONDS = {"rand_trunc": 10, "fusion": 20}
 # The threads of numpy's matrix product hold the cores for a while after it, which would count as ours.
 PAUSE_SECONDS = 0.3
 
 
-def make_windows(count, seed=0):
+def make_windows(count, seconds, seed=0):
     """Tones that come and go over noise, some of it silence: `(count, time)` float32 in [-1, 1] at 48 kHz."""
     rng = np.random.default_rng(seed)
-    times = np.arange(RATE * WINDOW_SECONDS) / RATE
+    times = np.arange(RATE * seconds) / RATE
     tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
     noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
     return np.clip(tones + noise, -1, 1).astype(np.float32)
@@ -56,7 +60,7 @@ def by_extractor(extractor, arrays):
 
 def compare(extractor, device, batch, repetitions):
     """One row of the table: device, batch, windows a second of both, speed-up, largest difference in dB."""
-    features, windows = ClapFeatures(extractor), make_windows(batch)
+    features, windows = ClapFeatures(extractor), make_windows(batch, int(extractor.window_seconds))
     waveforms, arrays = torch.from_numpy(windows), list(windows)
     ours, stock, difference = [], [], 0.0
     for _ in range(repetitions + 1):
@@ -80,6 +84,7 @@ def compare(extractor, device, batch, repetitions):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
+    parser.add_argument("--truncation", choices=WINDOW_SECONDS, default="rand_trunc", help="of the extractor")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each, after a first that is not counted")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
     parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
@@ -91,9 +96,11 @@ def main(argv=None):
         devices.append(torch.device("cuda"))
         machine["gpu"] = torch.cuda.get_device_name()
     print(as_line(machine))
-    print(f"{WINDOW_SECONDS} s at {RATE} Hz, {args.threads} threads, medians of {args.repetitions} repetitions")
+    seconds, rows = WINDOW_SECONDS[args.truncation], []
+    extractor = ClapWindowFeatureExtractor(truncation=args.truncation, window_seconds=seconds)
+    timing = f"{args.threads} threads, medians of {args.repetitions} repetitions"
+    print(f"{args.truncation}, {seconds} s at {RATE} Hz, {timing}")
     print("device  batch  ours windows/s  stock windows/s  speed-up  largest difference in dB")
-    extractor, rows = ClapFeatureExtractor(truncation="rand_trunc"), []
     for device in devices:
         for batch in args.batches:
             rows.append(row := compare(extractor, device, batch, args.repetitions))
@@ -103,7 +110,9 @@ def main(argv=None):
                 flush=True,
             )
     if args.output:
-        write_figures(args.output, machine, {"repetitions": args.repetitions, "threads": args.threads}, rows)
+        settings = {"truncation": args.truncation, "window_seconds": seconds}
+        settings |= {"repetitions": args.repetitions, "threads": args.threads}
+        write_figures(args.output, machine, settings, rows)
 
 
 if __name__ == "__main__":

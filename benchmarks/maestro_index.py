@@ -1,11 +1,13 @@
 """What it costs to index all of MAESTRO, and whether memory grows with the hours of audio.
 
     python benchmarks/maestro_index.py
-    python benchmarks/maestro_index.py --performances 300 1276 --output maestro_index.json
+    python benchmarks/maestro_index.py --performances 300 1276 --times_longer 8 --output maestro_index.json
 
 Writes corpora in MAESTRO's layout to a temporary folder: 48 kHz stereo 16-bit WAV files of the lengths that MAESTRO's
-have (45 to 2,625 s, median 430 s), as sparse files of silence, which take no room on the disk. A fresh process then
-makes the table of tracks, draws the split by composition, cuts windows of ten seconds, and reads some at random.
+have (45 to 2,625 s, median 430 s), as sparse files, which take no room on the disk: silence, but for the number of the
+file in its first samples. A fresh process then makes the table of tracks, draws the split by composition, cuts all of
+it into windows of ten seconds, for training too, and reads some at random. The first corpus is made with files
+--times_longer as long, too: the same rows, more hours and windows.
 
 Index is the time of table, split and windows; window the median time of reading ten seconds as 48 kHz mono. Memory is
 the process's peak resident set less that of a process that only imports the same libraries.
@@ -35,10 +37,11 @@ SHORTEST_SECONDS, MEDIAN_SECONDS, LONGEST_SECONDS = 45, 430, 2625
 COMPOSERS, TAKES = 20, 2
 
 
-def write_corpus(folder, performances):
+def write_corpus(folder, performances, times_longer=1):
     """MAESTRO's table and as many sparse WAV files; returns their hours."""
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.normal(np.log(MEDIAN_SECONDS), 0.7, performances)).clip(SHORTEST_SECONDS, LONGEST_SECONDS)
+    lengths *= times_longer
     (folder / "2018").mkdir(parents=True)
     with (folder / "maestro-v3.0.0.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -47,26 +50,32 @@ def write_corpus(folder, performances):
             composer, piece = number % COMPOSERS, number // (COMPOSERS * TAKES)
             name = f"2018/{number:05d}.wav"
             table.writerow([f"Composer {composer:02d}", f"Sonata No. {piece}", "train", 2018, name, f"{seconds:.3f}"])
-            write_silence(folder / name, round(seconds * RATE))
+            write_silence(folder / name, round(seconds * RATE), number)
     return lengths.sum() / 3600
 
 
-def write_silence(path, frames):
+def write_silence(path, frames, number):
+    """A sparse WAV file of silence, but for its number in the first samples, so that no two files are copies."""
     size = frames * CHANNELS * SAMPLE_BYTES
     with path.open("wb") as file:
         file.write(b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt ")
         file.write(struct.pack("<IHHIIHH", 16, 1, CHANNELS, RATE, RATE * CHANNELS * SAMPLE_BYTES, CHANNELS * 2, 16))
         file.write(b"data" + struct.pack("<I", size))
-        file.truncate(file.tell() + size)
+        begins = file.tell()
+        file.write(struct.pack("<I", number))
+        file.truncate(begins + size)
 
 
 def measure_here(folder, n_windows):
     """Seconds of the index and of every window, and the peak; nothing but the imports for no folder."""
     if folder is None:
         return {"peak_bytes": peak_bytes()}
-    args = DataArguments(dataset="maestro", data_dir=folder, max_performances_per_piece=0, window_seconds=10.0)
+    args = DataArguments(
+        dataset="maestro", data_dir=folder, max_performances_per_piece=0, window_seconds=10.0, train_windows="all"
+    )
     began = time.perf_counter()
-    windows = cut_windows(load_tracks(args, verbose=False), args, RATE)
+    tracks = load_tracks(args, verbose=False)
+    windows = cut_windows(tracks, args, RATE)
     index_seconds, seconds = time.perf_counter() - began, []
     choose = random.Random(0)
     for _ in range(n_windows):
@@ -74,7 +83,8 @@ def measure_here(folder, n_windows):
         began = time.perf_counter()
         rows[choose.randrange(len(rows))]
         seconds.append(time.perf_counter() - began)
-    return {"index_seconds": index_seconds, "window_seconds": seconds, "peak_bytes": peak_bytes()}
+    counts = {"rows": len(tracks.table), "windows": sum(map(len, windows.values()))}
+    return {**counts, "index_seconds": index_seconds, "window_seconds": seconds, "peak_bytes": peak_bytes()}
 
 
 def measure(folder, n_windows):
@@ -83,9 +93,33 @@ def measure(folder, n_windows):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
+def measure_corpus(performances, times_longer, n_windows, repetitions, imports):
+    """Prints and returns the medians of some processes on a new corpus. imports: peak without a corpus, in bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "maestro-v3.0.0"
+        hours = write_corpus(folder, performances, times_longer)
+        results = [measure(folder, n_windows) for _ in range(repetitions)]
+    assert all(result["rows"] == performances for result in results)
+    found = {
+        "performances": performances,
+        "hours": hours,
+        "windows": results[0]["windows"],
+        "index_seconds": statistics.median(result["index_seconds"] for result in results),
+        "window_seconds": statistics.median(statistics.median(result["window_seconds"]) for result in results),
+        "peak_mb": (statistics.median(result["peak_bytes"] for result in results) - imports) / 1e6,
+    }
+    print(
+        f"{performances:12} {hours:7.1f} {found['windows']:9} {found['index_seconds']:7.2f} s "
+        f"{1000 * found['window_seconds']:6.1f} ms {found['peak_mb']:10.0f} MB",
+        flush=True,
+    )
+    return found
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--performances", type=int, nargs="+", default=[160, 640, 1276], help="sizes of the corpora")
+    parser.add_argument("--times_longer", type=int, default=4, help="of the first corpus made anew, with longer files")
     parser.add_argument("--windows", type=int, default=100, help="windows to read")
     parser.add_argument("--repetitions", type=int, default=3, help="processes to take the median of")
     parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
@@ -96,26 +130,10 @@ def main(argv=None):
         return
     machine = describe_machine("numpy", "soundfile", "datasets")
     print(as_line(machine))
-    print("performances   hours     index    window   peak memory")
-    rows, imports = [], measure(None, 0)["peak_bytes"]
-    for performances in args.performances:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "maestro-v3.0.0"
-            hours = write_corpus(folder, performances)
-            results = [measure(folder, args.windows) for _ in range(args.repetitions)]
-        found = {
-            "performances": performances,
-            "hours": hours,
-            "index_seconds": statistics.median(result["index_seconds"] for result in results),
-            "window_seconds": statistics.median(statistics.median(result["window_seconds"]) for result in results),
-            "peak_mb": (statistics.median(result["peak_bytes"] for result in results) - imports) / 1e6,
-        }
-        rows.append(found)
-        print(
-            f"{performances:12} {hours:7.1f} {found['index_seconds']:7.2f} s {1000 * found['window_seconds']:6.1f} ms "
-            f"{found['peak_mb']:10.0f} MB",
-            flush=True,
-        )
+    print("performances   hours   windows     index    window   peak memory")
+    imports = measure(None, 0)["peak_bytes"]
+    corpora = [(args.performances[0], args.times_longer), *((size, 1) for size in args.performances)]
+    rows = [measure_corpus(*corpus, args.windows, args.repetitions, imports) for corpus in corpora]
     if args.output:
         write_figures(args.output, machine, {"windows": args.windows, "repetitions": args.repetitions}, rows)
 

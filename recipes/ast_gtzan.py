@@ -60,7 +60,7 @@ def main(argv=None):
         model_args, tracks.labels, data_args.window_seconds, "audio-spectrogram-transformer", verbose=run.is_main
     )
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)
-    trainer = MusicTrainer(loaded, windows, training_args)
+    trainer = MusicTrainer(loaded, windows, training_args, data_args.cache_dir)
     return train_and_evaluate(trainer, run, tracks)
 
 

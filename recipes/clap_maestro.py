@@ -68,10 +68,11 @@ def main(argv=None):
         model_args, tracks.labels, data_args.window_seconds, "clap-audio-classification", verbose=run.is_main
     )
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)
-    trainer = MusicTrainer(loaded, windows, training_args)
+    trainer = MusicTrainer(loaded, windows, training_args, data_args.cache_dir)
     baselines = {}
     if model_args.zero_shot:
-        baselines["zero_shot"] = trainer.test_logits_of(load_zero_shot(model_args, tracks.labels))
+        untrained = load_zero_shot(model_args, tracks.labels)
+        baselines[f"zero shot: {model_args.zero_shot_prompt}"] = trainer.test_logits_of(untrained)
     return train_and_evaluate(trainer, run, tracks, baselines)
 
 

@@ -11,27 +11,31 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 
 def main(argv=None) -> None:
-    from hf_musiclf.arguments import data_parser, make_data_arguments
+    from hf_musiclf.arguments import parse_data
     from hf_musiclf.cards import dataset_card
     from hf_musiclf.data.export import write_parquet
     from hf_musiclf.data.loading import load_tracks
     from hf_musiclf.errors import UserError
     from hf_musiclf.files import write_whole
+    from hf_musiclf.launching import without_paths
 
-    parser = data_parser(__doc__)
-    parser.add_argument("source", nargs="?", help="gtzan, maestro, folder or synthetic; none with --dataset_name")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    args = parser.parse_args(argv)
+    def own(parser):
+        parser.add_argument("source", nargs="?", help="gtzan, maestro, folder or synthetic; none with --dataset_name")
+        parser.add_argument("--output", type=Path, required=True, help="folder to make")
+
+    argv = sys.argv[1:] if argv is None else argv
+    data_args, args = parse_data(argv, __doc__, own)
+    if sum([bool(args.source), bool(args.dataset_name), "--dataset" in argv]) != 1:
+        raise UserError("name one source: gtzan, maestro, folder or synthetic; or a data set by --dataset_name")
     if args.output.exists():
         raise UserError(f"--output {args.output} exists; name a new folder")
-    if bool(args.source) == bool(args.dataset_name):
-        raise UserError("name one source: gtzan, maestro, folder or synthetic; or a data set by --dataset_name")
-    tracks = load_tracks(make_data_arguments(args, dataset=args.source or args.dataset))
-    command = shlex.join(["python", "scripts/build_dataset.py", *(sys.argv[1:] if argv is None else argv)])
+    tracks = load_tracks(replace(data_args, dataset=args.source or args.dataset))
+    command = shlex.join(without_paths(["python", "scripts/build_dataset.py", *argv]))
 
     def write(folder: Path) -> None:
         files = write_parquet(tracks, folder)

@@ -10,7 +10,7 @@ def test_default_then_recipe_then_file_then_flag(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("learning_rate: 2e-5\nseed: 7\nmodel_config: {hidden_size: 192}\nbf16: no\n")
     data, model, training = parse_recipe(DEFAULTS, ["--config", str(config), "--seed", "8"])
-    assert data.split_scheme == "artist"  # dataclass
+    assert data.split_scheme is None  # dataclass
     assert data.window_seconds == 5.0  # recipe
     assert training.learning_rate == 2e-5  # file; PyYAML alone would read text
     assert training.seed == 8  # flag

@@ -1,36 +1,19 @@
 import numpy as np
 import pytest
 import torch
-from transformers import ClapFeatureExtractor
+from tiny_clap import MAX_SAMPLES, RATE, extractor_of, sound, stock_of
 
 from hf_musiclf.features.clap import ClapFeatures
+from hf_musiclf.models.feature_extraction_clap import ClapWindowFeatureExtractor
 
-RATE = 8_000
 # dB; ours is a float64 transform and float32 mels, the reference float64 rounded to complex64.
 TOLERANCE = 1e-4
-SETTINGS = dict(sampling_rate=RATE, hop_length=80, fft_window_size=256, max_length_s=2, frequency_max=4_000)
-MAX_SAMPLES = 2 * RATE
 
 
-def extractor_of(truncation="rand_trunc", **settings):
-    return ClapFeatureExtractor(truncation=truncation, **{**SETTINGS, **settings})
-
-
-def sound(samples, seed=0):
-    rng = np.random.default_rng(seed)
-    times = np.arange(samples) / RATE
-    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(50, 3_000) * times)
-    return (tones * (times % 0.4 < 0.2) + 0.05 * rng.standard_normal(samples)).clip(-1, 1).astype(np.float32)
-
-
-def middle_of(places):
-    return places[len(places) // 2]
-
-
-def by_extractor(extractor, waveforms):
-    """`(batch, channels, frames, mels)` of the stock extractor, one window at a time."""
+def by_extractor(extractor, waveforms, key="input_features"):
+    """`(batch, channels, frames, mels)` of the extractor, one window at a time."""
     made = [extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt") for waveform in waveforms]
-    return torch.cat([one["input_features"] for one in made])
+    return torch.cat([one[key] for one in made])
 
 
 def batch_of(waveforms):
@@ -45,7 +28,7 @@ def assert_equal(ours, expected):
 
 
 @pytest.mark.parametrize("truncation, channels", [("rand_trunc", 1), ("fusion", 4)])
-def test_whole_windows_are_those_of_the_stock_extractor(truncation, channels):
+def test_whole_windows_are_those_of_the_extractor(truncation, channels):
     extractor = extractor_of(truncation)
     waveforms = [sound(MAX_SAMPLES, seed) for seed in range(3)]
     made = ClapFeatures(extractor)(torch.tensor(np.stack(waveforms)))
@@ -56,7 +39,7 @@ def test_whole_windows_are_those_of_the_stock_extractor(truncation, channels):
 
 
 def test_the_published_settings_at_48_khz():
-    extractor = ClapFeatureExtractor(truncation="rand_trunc")
+    extractor = ClapWindowFeatureExtractor(truncation="rand_trunc")
     waveform = sound(480_000)
     features = ClapFeatures(extractor)
     made = features(torch.from_numpy(waveform)[None])["input_features"]
@@ -91,21 +74,42 @@ def test_short_windows_are_repeated_and_padded(truncation, padding):
 
 
 @pytest.mark.parametrize("more", [1, 79, 80, 81, 160, 240, 5_000, 3 * MAX_SAMPLES])
-def test_long_windows_are_fused_from_the_middle_of_each_third(monkeypatch, more):
-    extractor = extractor_of("fusion")
-    waveforms = [sound(MAX_SAMPLES + more), sound(3_000, seed=1), sound(MAX_SAMPLES + more // 2, seed=2)]
+def test_long_windows_are_fused(more):
+    extractor = extractor_of("fusion", window_seconds=8.0)
+    lengths = [MAX_SAMPLES + more, 3_000, MAX_SAMPLES + more // 2, MAX_SAMPLES + more]
+    waveforms = [sound(length, seed) for seed, length in enumerate(lengths)]
     made = ClapFeatures(extractor)(*batch_of(waveforms))
-    monkeypatch.setattr(np.random, "choice", middle_of)
     assert_equal(made["input_features"], by_extractor(extractor, waveforms))
+    assert torch.equal(made["is_longer"], by_extractor(extractor, waveforms, "is_longer"))
     # Less than a hop too long makes no frame more, so that there is nothing to fuse.
-    assert made["is_longer"].tolist() == [[more >= 80], [False], [more // 2 >= 80]]
+    assert made["is_longer"].tolist() == [[more >= 80], [False], [more // 2 >= 80], [more >= 80]]
+
+
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+@pytest.mark.parametrize("window_seconds", [0.7, 2.0, 3.5, None])
+def test_the_first_window_is_heard(truncation, window_seconds):
+    extractor = extractor_of(truncation, window_seconds=window_seconds)
+    features, waveform = ClapFeatures(extractor), sound(5 * MAX_SAMPLES)
+    seconds = window_seconds or 2.0
+    heard = round((seconds if truncation == "fusion" else min(seconds, 2)) * RATE)
+    batch, lengths = batch_of([waveform, waveform[:1_000]])
+    for make in (
+        lambda sounds: by_extractor(extractor, sounds),
+        lambda sounds: features(*batch_of(sounds))["input_features"],
+    ):
+        assert torch.equal(make([waveform, waveform[:1_000]]), make([waveform[:heard], waveform[:1_000]]))
+    assert_equal(features(batch, lengths)["input_features"], by_extractor(extractor, [waveform, waveform[:1_000]]))
 
 
 def test_nothing_is_drawn():
-    extractor = extractor_of("fusion")
-    waveforms = torch.tensor(np.stack([sound(3 * MAX_SAMPLES), sound(3 * MAX_SAMPLES, seed=1)]))
-    first, second = ClapFeatures(extractor)(waveforms), ClapFeatures(extractor)(waveforms)
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    for truncation in ("rand_trunc", "fusion"):
+        extractor = extractor_of(truncation, window_seconds=5.0)
+        waveforms = [sound(3 * MAX_SAMPLES), sound(3 * MAX_SAMPLES, seed=1), sound(1_000)]
+        for sounds in (waveforms, waveforms[2:]):
+            made = [extractor(sounds, sampling_rate=RATE, return_tensors="pt") for _ in range(2)]
+            assert all(torch.equal(made[0][key], made[1][key]) for key in ("input_features", "is_longer"))
+            ours = [ClapFeatures(extractor)(*batch_of(sounds)) for _ in range(2)]
+            assert all(torch.equal(ours[0][key], ours[1][key]) for key in ours[0])
 
 
 def test_a_batch_is_its_windows_one_by_one():
@@ -126,13 +130,14 @@ def test_a_batch_is_its_windows_one_by_one():
         dict(feature_size=20),
         dict(feature_size=40, frequency_min=100, frequency_max=2_500),
         dict(max_length_s=1),
+        dict(feature_size=20, max_length_s=1, window_seconds=2),
         dict(top_db=20, padding_value=0.5),  # of no effect in the stock extractor either
     ],
 )
 def test_other_settings_are_obeyed(truncation, settings):
     extractor = extractor_of(truncation, **settings)
     features = ClapFeatures(extractor)
-    waveforms = [sound(features.max_samples), sound(3_000, seed=1)]
+    waveforms = [sound(round(features.window_seconds * RATE)), sound(3_000, seed=1)]
     assert_equal(features(*batch_of(waveforms))["input_features"], by_extractor(extractor, waveforms))
 
 
@@ -145,18 +150,20 @@ def test_features_stay_in_single_precision_under_autocast():
 
 def test_the_window_that_a_model_was_fitted_to_is_saved(tmp_path):
     extractor_of("fusion", window_seconds=5.5).save_pretrained(tmp_path)
-    loaded = ClapFeatures(ClapFeatureExtractor.from_pretrained(tmp_path))
-    assert loaded.window_seconds == 5.5
+    loaded = ClapFeatures(ClapWindowFeatureExtractor.from_pretrained(tmp_path))
+    assert loaded.window_seconds == loaded.extractor.window_seconds == 5.5
     assert loaded.max_samples == MAX_SAMPLES and loaded.fused
 
 
-def test_what_would_be_drawn_or_cannot_be_made_is_refused():
-    with pytest.raises(
-        ValueError, match=r"2\.50 s exceeds the 2 s of this CLAP, which would keep a crop of it at random"
-    ):
-        ClapFeatures(extractor_of())(torch.zeros(1, 20_000))
-    with pytest.raises(ValueError, match="feature_size=20: CLAP's extractor fuses windows above 2 s at 64 mels alone"):
-        ClapFeatures(extractor_of("fusion", feature_size=20))(torch.zeros(1, 20_000))
+def test_of_a_stock_extractor_the_window_is_its_max_length():
+    stock = stock_of(extractor_of("fusion"))
+    features, waveform = ClapFeatures(stock), sound(2 * MAX_SAMPLES)
+    assert features.window_seconds == 2
+    made = features(torch.from_numpy(waveform)[None])["input_features"]
+    assert_equal(made, by_extractor(stock, [waveform[:MAX_SAMPLES]]))
+
+
+def test_what_cannot_be_made_is_refused():
     with pytest.raises(ValueError, match="has no samples"):
         ClapFeatures(extractor_of())(torch.zeros(2, 100), torch.tensor([100, 0]))
     with pytest.raises(ValueError, match=r"max_length_s=1e-05 makes 0\.08 samples"):

@@ -72,9 +72,11 @@ def test_split_folders_give_the_given_scheme(load, tmp_path):
         assert all(name.startswith({"validation": "valid"}.get(split, split) + "/") for name in names[items])
 
 
-def test_two_split_folders_give_no_given_scheme(load, tmp_path):
+def test_a_split_of_which_a_part_is_missing_is_not_the_default_and_says_so(load, tmp_path):
     table = load(write_files(tmp_path / "music", "train/a/1.wav", "train/b/1.wav", "test/a/1.wav", "test/b/1.wav"))
-    assert list(table.schemes) == ["random"] and table.labels == ("a", "b")
+    assert list(table.schemes) == ["random", "given"] and table.labels == ("a", "b")
+    with pytest.raises(UserError, match=r"given: music has no readable track in validation; use .* random"):
+        split_tracks(table, "given", 0)
 
 
 def test_a_label_that_training_lacks_is_refused_in_a_given_split(load, tmp_path):
@@ -90,7 +92,7 @@ def test_metadata_say_labels_groups_splits_and_titles(load, tmp_path):
     table = load(metadata(folder, rows, "file_name,genre,group,title,split"))
     assert labels_of(table) == {str(n): "ab"[n % 2] for n in range(6)}
     assert table.groups == ("x", "y", "x", "y", "z", None) and table.source.group_word == "group"
-    assert table.column("title") == [f"t{n}" for n in range(6)] and list(table.schemes) == ["group", "random"]
+    assert table.column("title") == [f"t{n}" for n in range(6)] and list(table.schemes) == ["group", "random", "given"]
 
 
 def test_artists_of_a_shared_credit_stay_together(load, tmp_path):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from transformers import ASTConfig, ASTForAudioClassification, ClapAudioConfig, ClapAudioModel
+from transformers import ASTConfig, ASTForAudioClassification, ClapAudioConfig
 
 from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.models.clap import ClapAudioClassificationConfig, ClapForAudioClassification
 from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, set_trainable
 from hf_musiclf.models.loading import LoadedModel
 from hf_musiclf.training import MusicTrainer
@@ -98,18 +99,54 @@ def test_a_frozen_batch_norm_stops_counting_and_a_frozen_dropout_stops_dropping(
     assert model.base_model.norm.num_batches_tracked == 0
 
 
-def test_depths_of_a_hierarchical_encoder_follow_its_stages():
+@pytest.fixture
+def clap():
     config = ClapAudioConfig(
-        patch_embeds_hidden_size=8, hidden_size=32, depths=[1, 1, 1], num_attention_heads=[2, 2, 2],
+        patch_embeds_hidden_size=8, hidden_size=32, depths=[1, 2, 1], num_attention_heads=[2, 2, 2],
         num_hidden_layers=3, num_mel_bins=32, spec_size=128, window_size=4,
     )  # fmt: skip
-    tower = ClapAudioModel(config)
-    tower.base_model_prefix = ""
-    scales = learning_rate_scales(tower, 0.5)
-    of = {name: scales[parameter] for name, parameter in tower.named_parameters()}
-    for stage in range(3):
-        inside = {scale for name, scale in of.items() if name.startswith(f"audio_encoder.layers.{stage}.")}
-        assert inside == {0.5 ** (3 - stage)}
-    # The batch norm over the mel bins stands before the patches, whatever its place in the code.
-    assert {scale for name, scale in of.items() if "patch_embed" in name or "batch_norm" in name} == {0.5**4}
-    assert {scale for name, scale in of.items() if name.startswith("audio_encoder.norm")} == {1.0}
+    return ClapForAudioClassification(ClapAudioClassificationConfig(audio_config=config))
+
+
+# The blocks of the encoder in stages, from the last one down, each with the module that merges its patches.
+BLOCKS = ["layers.2.blocks.0", "layers.1.blocks.1", "layers.1.blocks.0", "layers.0.blocks.0"]
+MERGE_AFTER = {"layers.1.downsample": 1, "layers.0.downsample": 3}
+
+
+def block_of(name):
+    """Number of the block from the end that a parameter goes with; None outside of all blocks."""
+    known = {**{block: number for number, block in enumerate(BLOCKS)}, **MERGE_AFTER}
+    return next((number for part, number in known.items() if f".{part}." in name), None)
+
+
+def test_layers_of_an_encoder_in_stages_are_its_blocks(clap):
+    scales = learning_rate_scales(clap, 0.5)
+    for name, parameter in clap.audio_model.named_parameters(prefix="audio_model"):
+        # The batch norm over the mel bins stands before the patches, whatever its place in the code.
+        depth = 0 if ".audio_encoder.norm" in name else 5
+        if block_of(name) is not None:
+            depth = block_of(name) + 1
+        assert scales[parameter] == 0.5**depth, name
+    assert not any(parameter in scales for parameter in clap.classifier.parameters())
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_last_blocks_learn_and_what_stands_before_them_does_not(clap, count):
+    set_trainable(clap, f"last:{count}")
+    for name, parameter in clap.named_parameters():
+        number = block_of(name)
+        learns = (
+            number < count if number is not None else name.startswith("classifier") or ".audio_encoder.norm" in name
+        )
+        assert parameter.requires_grad == learns, name
+
+
+def test_a_second_optimizer_of_the_same_trainer_decays_no_further(trainer, model):
+    made = trainer(layer_lr_decay=0.5)
+    first, _ = rates(made, model)
+    assert rates(made, model)[0] == first
+
+
+def test_the_rate_that_is_logged_is_the_one_that_was_asked_for(trainer, model):
+    _, optimizer = rates(trainer(layer_lr_decay=0.5), model)
+    assert optimizer.param_groups[0]["lr"] == 0.1

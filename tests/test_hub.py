@@ -147,5 +147,5 @@ def test_arguments_lead_here(tmp_path, capsys):
     loaded = load_tracks(DataArguments(**common, split_scheme="group"))
     assert loaded.labels == tuple(GENRES) and loaded.split_scheme == "group"
     assert "72 tracks, 3 labels" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"split_scheme='artist' is not known for .*; choose from group, given, random"):
+    with pytest.raises(UserError, match=r"split_scheme='artist' is not known for .*; choose from given, group, random"):
         load_tracks(DataArguments(**common, split_scheme="artist"))

@@ -27,9 +27,9 @@ def test_the_given_scheme_is_the_datasets_own_split(load, validation):
         assert split.counts()[name]["labels"] == dict.fromkeys(GENRES, 8)
 
 
-def test_without_all_three_splits_there_is_no_given_scheme(load):
+def test_without_all_three_splits_the_default_is_another_scheme(load):
     table = load(splits=("train", "test"), label=class_labels())
-    assert set(table.schemes) == {"random"}
+    assert list(table.schemes) == ["random", "given"]
     assert sorted(np.concatenate(list(split_tracks(table, "random", 0).splits.values()))) == list(range(48))
 
 

@@ -11,14 +11,15 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 # Lowest first: a module may import from its own layer or from one below.
 LAYERS = [
     {"errors", "files", "reach"},
-    {"windows", "labels", "splits", "probabilities", "intervals", "audio_readers", "zip_members", "zip_streams"},
+    {"windows", "labels", "splits", "leakage", "probabilities", "intervals"},
+    {"zip_members", "zip_streams", "audio_readers"},
     {"audio", "metrics"},
     {"arguments", "launching"},
-    {"data", "features", "plots"},
+    {"data", "features", "plots", "augmentation"},
     {"models"},
-    {"inference", "runs"},
+    {"inference", "runs", "embeddings"},
     {"report"},
-    {"training", "cards"},
+    {"training", "cards", "crossvalidation"},
 ]
 PURE = {
     "errors",
@@ -26,6 +27,7 @@ PURE = {
     "windows",
     "labels",
     "splits",
+    "leakage",
     "probabilities",
     "intervals",
     "metrics",

@@ -1,19 +1,13 @@
 """MAESTRO's table and audio in a folder or an archive: every layout, and what is wanting or damaged."""
 
-import io
 import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import soundfile
-from conftest import noise
-from tiny_maestro import as_csv
+from tiny_maestro import as_csv, laid_out, packed
 
-from hf_musiclf.audio_readers import AudioError
-from hf_musiclf.data.maestro.audio import find_audio, header_and_fingerprint
-from hf_musiclf.data.maestro.files import Archive, Folder, read_table
+from hf_musiclf.data.maestro.files import Folder, read_table
 from hf_musiclf.data.maestro.titles import normalise_title
 from hf_musiclf.errors import UserError
 
@@ -34,23 +28,6 @@ def by_column(records):
     return {column: {str(index): row[column] for index, row in enumerate(records)} for column in records[0]}
 
 
-def packed(path, contents, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    return path
-
-
-def laid_out(path, contents, form):
-    """`contents`, name -> bytes, in a folder or a zip archive."""
-    if form != "folder":
-        return packed(path.with_suffix(".zip"), contents, getattr(zipfile, form))
-    for name, content in contents.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
 forms = pytest.mark.parametrize("form", ["folder", "ZIP_STORED", "ZIP_DEFLATED"])
 
 
@@ -66,8 +43,9 @@ forms = pytest.mark.parametrize("form", ["folder", "ZIP_STORED", "ZIP_DEFLATED"]
         ("csv", as_csv([{**row, "remark": "one, two"} for row in RECORDS], "utf-8")),
         ("json", json.dumps(by_column(RECORDS)).encode()),
         ("json", json.dumps([{**row, "duration": 1.5, "year": 2004} for row in RECORDS]).encode()),
+        ("json", json.dumps({column: [row[column] for row in RECORDS] for column in COLUMNS}).encode()),
     ],
-    ids=["csv with BOM", "csv with another column", "json by column", "json of records"],
+    ids=["csv with BOM", "csv with another column", "json by column", "json of records", "json of lists"],
 )
 def test_every_layout_is_read(tmp_path, form, prefix, suffix, content):
     table = read_table(laid_out(tmp_path / "maestro", {f"{prefix}maestro-v3.0.0.{suffix}": content}, form))
@@ -90,7 +68,15 @@ def test_the_newest_table_is_read_csv_before_json_and_the_others_are_named(tmp_p
     table = read_table(laid_out(tmp_path / "maestro", contents, form))
     assert table.name == "maestro-v10.0.0.csv" and len(table.performances) == 3
     reason = "an older table than maestro-v10.0.0.csv, which is read"
-    assert table.skipped == ({"track": "maestro-v2.0.0.csv", "reason": reason},)
+    assert table.skipped == ({"track": "maestro-v2.0.0.csv", "reason": reason, "count": 0},)
+
+
+@forms
+def test_two_tables_of_one_version_are_refused_and_named(tmp_path, form):
+    contents = {f"{name}maestro-v3.0.0.csv": as_csv(RECORDS) for name in ("", "copy/", "maestro-v3.0.0/")}
+    named = "copy/maestro-v3.0.0.csv, maestro-v3.0.0.csv, maestro-v3.0.0/maestro-v3.0.0.csv; keep one of them"
+    with pytest.raises(UserError, match=rf"holds several tables of one version: {named}"):
+        read_table(laid_out(tmp_path / "maestro", contents, form))
 
 
 def test_a_table_without_splits_says_so(tmp_path):
@@ -110,6 +96,7 @@ def test_a_table_without_splits_says_so(tmp_path):
         ({"duration": "-1"}, "duration='-1' is no number of seconds above 0"),
         ({"audio_filename": "../a.wav"}, "audio_filename='../a.wav' points outside the corpus"),
         ({"audio_filename": "/a.wav"}, "audio_filename='/a.wav' points outside the corpus"),
+        ({"audio_filename": "."}, "audio_filename='.' names no file"),
         ({"audio_filename": RECORDS[0]["audio_filename"]}, "2004/take_4.wav stands in an earlier row"),
     ],
 )
@@ -157,7 +144,7 @@ def test_what_is_no_whole_archive_is_refused(tmp_path):
         read_table(tmp_path / "cut.zip")
     damaged = whole.read_bytes().replace(b"Chopin", b"Shopin")
     (tmp_path / "damaged.zip").write_bytes(damaged)
-    with pytest.raises(UserError, match=r"maestro-v3\.0\.0\.csv cannot be read \(BadZipFile: Bad CRC-32"):
+    with pytest.raises(UserError, match=r"maestro-v3\.0\.0\.csv in damaged\.zip: is damaged"):
         read_table(tmp_path / "damaged.zip")
 
 
@@ -175,42 +162,27 @@ def test_both_tables_of_maestro_say_the_same(tmp_path):
     assert sum(found.duration_seconds for found in from_csv.performances) / 3600 == pytest.approx(198.7, abs=0.05)
 
 
-# Audio
+def test_an_encrypted_table_tells_the_way_out(tmp_path):
+    whole = packed(tmp_path / "maestro.zip", {"maestro-v3.0.0.csv": as_csv(RECORDS)}).read_bytes()
+    directory = whole.index(b"PK\1\2")
+    # The flag stands 8 bytes into an entry of the directory (APPNOTE.TXT 6.3.10, 4.3.12); its bit 0: encrypted.
+    (tmp_path / "locked.zip").write_bytes(whole[: directory + 8] + b"\1" + whole[directory + 9 :])
+    with pytest.raises(UserError, match=r"maestro-v3\.0\.0\.csv in locked\.zip: is encrypted; unpack the archive"):
+        read_table(tmp_path / "locked.zip")
 
 
-def encoded(seconds=0.5, suffix="wav", key=0):
-    content = io.BytesIO()
-    soundfile.write(content, noise(seconds, 8000, key), 8000, format=suffix)
-    return content.getvalue()
+def test_a_table_that_cannot_be_opened_is_told(tmp_path, monkeypatch):
+    def denied(files, name):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Folder, "read", denied)
+    path = laid_out(tmp_path, {"maestro-v3.0.0.csv": as_csv(RECORDS)}, "folder")
+    with pytest.raises(UserError, match=r"maestro-v3\.0\.0\.csv cannot be read \(PermissionError: .*Permission denied"):
+        read_table(path)
 
 
-@forms
-def test_the_named_file_is_found_or_the_same_in_another_format(tmp_path, form):
-    contents = {"2004/a.wav": encoded(), "2004/a.flac": b"", "2004/b.ogg": b"", "2004/c.opus": b"", "2004/d.txt": b""}
-    path = laid_out(tmp_path / "maestro", contents, form)
-    files = Folder(path) if form == "folder" else Archive(path)
-    found = [find_audio(files, f"2004/{stem}.wav") for stem in "abcd"]
-    assert found == ["2004/a.wav", "2004/b.ogg", "2004/c.opus", None]
-
-
-@forms
-def test_a_header_is_read_without_decoding_and_a_copy_has_the_same_fingerprint(tmp_path, form):
-    damaged = encoded()[:200]
-    contents = {"a.wav": encoded(), "copy.wav": encoded(), "other.wav": encoded(key=1), "cut.wav": damaged}
-    path = laid_out(tmp_path / "maestro", contents, form)
-    files = Folder(path) if form == "folder" else Archive(path)
-    (info, first), (_, copy), (_, other) = (header_and_fingerprint(files, name) for name in list(contents)[:3])
-    assert (info.duration_seconds, info.sampling_rate) == (0.5, 8000)
-    assert first == copy != other
-    with pytest.raises(AudioError, match=r"cut\.wav.* is cut short"):
-        header_and_fingerprint(files, "cut.wav")
-
-
-@pytest.mark.parametrize("size", [0, 100, 1 << 16, (1 << 16) + 1, 1 << 18])
-def test_the_fingerprint_of_a_file_sees_its_size_and_both_ends(tmp_path, size):
-    contents = [bytes(size), bytes(size + 1)]
-    contents += [b"\1" + bytes(size - 1), bytes(size - 1) + b"\1"] if size else []
-    for number, content in enumerate(contents):
-        (tmp_path / str(number)).write_bytes(content)
-    prints = [Folder(tmp_path).fingerprint(str(number)) for number in range(len(contents))]
-    assert len(set(prints)) == len(contents)
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_the_table_itself_for_its_folder_is_refused(tmp_path, suffix):
+    laid_out(tmp_path, {f"maestro-v3.0.0.{suffix}": as_csv(RECORDS)}, "folder")
+    with pytest.raises(UserError, match=rf"data_dir=.*maestro-v3\.0\.0\.{suffix} is a file; pass its folder"):
+        read_table(tmp_path / f"maestro-v3.0.0.{suffix}")

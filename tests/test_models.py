@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -12,6 +13,7 @@ from transformers import (
 
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
+from hf_musiclf.models.families import ast
 from hf_musiclf.models.freezing import encoder_layers, set_trainable
 from hf_musiclf.models.loading import load_classifier
 
@@ -86,10 +88,7 @@ def test_a_shorter_window_interpolates_position_embeddings_along_time(checkpoint
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        (
-            dict(window_seconds=1.5),
-            r"window_seconds=1\.5 exceeds the 1\.28 s that this AST sees; lower --window_seconds",
-        ),
+        (dict(window_seconds=1.5), r"window_seconds=1\.5 exceeds the 1\.28 s that this AST sees; lower --window_s"),
         (dict(window_seconds=0.1), r"window_seconds=0\.1 is shorter than one patch of this AST, 0\.16 s"),
         (dict(train_layers="last:4"), r"train_layers=last:4: the model has 3 encoder layers"),
         (dict(model_config="hidden_size=32"), r"model_config goes with --model random"),
@@ -125,8 +124,6 @@ def test_a_missing_or_damaged_checkpoint_is_refused_in_one_line(checkpoint, tmp_
 
 
 def test_a_backbone_with_weights_missing_is_refused(checkpoint, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
     weights = load_file(checkpoint / "model.safetensors")
@@ -144,7 +141,7 @@ def test_only_the_named_layers_learn(checkpoint):
 
     model = load(checkpoint, train_layers="last:1").model
     trained = {id(p) for p in model.parameters() if p.requires_grad}
-    layers = encoder_layers(model)
+    layers = [torch.nn.ModuleList(layer) for layer in encoder_layers(model)]
     assert all(id(p) in trained for p in layers[2].parameters())
     assert not any(id(p) in trained for layer in layers[:2] for p in layer.parameters())
     assert all(id(p) in trained for p in model.base_model.layernorm.parameters())  # behind the layers
@@ -164,6 +161,8 @@ def test_from_scratch_by_overrides(capsys):
     loaded = load("random", window_seconds=2.56, model_config=overrides)
     assert loaded.model.config.max_length == 256 and loaded.features.extractor.num_mel_bins == 64
     assert loaded.facts["base_model"] is None
+    config, extractor = ast.random_parts(dict(initializer_range=1, hidden_dropout_prob=0), 2.56)
+    assert type(config.initializer_range) is float and config.initializer_range == 1 and extractor.max_length == 256
     with pytest.raises(UserError, match=r"'hidden_sise' is no field of ASTConfig .*; did you mean hidden_size\?"):
         load("random", model_config="hidden_sise=16")
     with pytest.raises(UserError, match="hidden_size=16 is not a multiple of num_attention_heads=12"):
@@ -179,7 +178,14 @@ def test_from_scratch_by_overrides(capsys):
         ("num_hidden_layers=-1", r"num_hidden_layers=-1 must be a whole number"),
         ("hidden_size=abc", r"hidden_size=abc must be a whole number"),
         ("num_mel_bins=8", r"num_mel_bins=8 is less than patch_size=16"),
-        ("hidden_dropout_prob=much", r"model_config: .*hidden_dropout_prob"),
+        ("hidden_dropout_prob=much", r"model_config: hidden_dropout_prob=much must lie in \[0, 1\)"),
+        ("attention_probs_dropout_prob=1", r"attention_probs_dropout_prob=1 must lie in \[0, 1\)"),
+        ("layer_norm_eps=0", "layer_norm_eps=0 must be a number above 0"),
+        ("initializer_range=-0.02", r"initializer_range=-0\.02 must be a number above 0"),
+        ("hidden_act=gleu", r"hidden_act='gleu' is unknown; did you mean gelu\?"),
+        ("return_dict=false", "'return_dict' is no field"),
+        ("output_attentions=true", "'output_attentions' is no field"),
+        ("is_encoder_decoder=true", "'is_encoder_decoder' is no field"),
     ],
 )
 def test_configs_that_make_no_model_are_refused_in_one_line(overrides, message):

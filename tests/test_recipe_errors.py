@@ -115,7 +115,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus, tmp_path,
 
 def test_too_small_a_disk_is_refused_before_training(corpus, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("hf_musiclf.training.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("hf_musiclf.runs.shutil.disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"3 checkpoints and the model need .* MB, the disk has 0\.0 MB left"):
         recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -2,13 +2,8 @@ import numpy as np
 import pytest
 
 from hf_musiclf.errors import UserError
-from hf_musiclf.splits import (
-    check_every_label,
-    format_leakage,
-    grouped_split,
-    leakage_report,
-    merge_groups,
-)
+from hf_musiclf.leakage import format_leakage, leakage_report
+from hf_musiclf.splits import check_every_label, grouped_split, merge_groups
 
 
 def corpus(seed=0, n_labels=10, artists=12, per_artist=(1, 20)):

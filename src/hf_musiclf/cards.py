@@ -7,8 +7,8 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.files import write_whole
+from hf_musiclf.leakage import format_leakage
 from hf_musiclf.report import with_interval
-from hf_musiclf.splits import format_leakage
 
 MODEL_TEMPLATE, DATASET_TEMPLATE = "model_card.md.jinja", "dataset_card.md.jinja"
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")

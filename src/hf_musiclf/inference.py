@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoConfig
 
 from hf_musiclf.audio import audio_info, read_audio
 from hf_musiclf.audio_readers import AudioError, name_and_data
@@ -48,17 +48,20 @@ class TrackClassifier:
 
     def __init__(self, model: str, device: str | torch.device = "cpu", batch_size: int = 16):
         try:
-            local = only_local(model)
+            local = {"local_files_only": only_local(model)}
+            config = AutoConfig.from_pretrained(model, **local)
+            if config.model_type not in FAMILIES:
+                known = ", ".join(FAMILIES)
+                raise UserError(f"model={model!r} is of architecture {config.model_type!r}; known are {known}")
+            family = FAMILIES[config.model_type]
             with quiet_transformers():
-                self.model = AutoModelForAudioClassification.from_pretrained(model, local_files_only=local)
-            extractor = AutoFeatureExtractor.from_pretrained(model, local_files_only=local)
+                self.model = family.model_class.from_pretrained(model, dtype=torch.float32, **local)
+            self.features = family.make_features(family.extractor_class.from_pretrained(model, **local))
         except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"model={model!r} cannot be loaded: {why_not_here(model) or first_line(error)}") from error
         self.model.to(device).eval()
-        if self.model.config.model_type not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise UserError(f"model={model!r} is of architecture {self.model.config.model_type!r}; known are {known}")
-        self.features = FAMILIES[self.model.config.model_type].make_features(extractor)
         self.labels = tuple(self.model.config.id2label[index] for index in range(self.model.config.num_labels))
         self.batch_size = batch_size
 
@@ -70,7 +73,7 @@ class TrackClassifier:
         """
         rate = self.features.sampling_rate
         if hop_seconds is None:
-            hop_seconds = getattr(self.model.config, "hop_seconds", self.features.window_seconds)
+            hop_seconds = getattr(self.model.config, "hop_seconds", None) or self.features.window_seconds
         if not 1 / rate <= hop_seconds <= self.features.window_seconds:
             raise UserError(f"hop_seconds={hop_seconds} must lie in (0, {self.features.window_seconds}], the window")
         window = seconds_to_samples(self.features.window_seconds, rate)

@@ -28,6 +28,19 @@ def run_script(main: Callable[[], Any]) -> None:
         sys.exit(2)
 
 
+def without_paths(words: Sequence[str]) -> list[str]:
+    """Command line words with absolute paths cut to their last part: where things lie here is nobody else's business.
+
+    >>> without_paths(["--data_dir", "/home/me/maestro", "--output_dir=/data/runs/one", "runs/two"])
+    ['--data_dir', 'maestro', '--output_dir=one', 'runs/two']
+    """
+    shown = []
+    for word in words:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        shown.append(f"{flag}{equals}{Path(value).name if value.startswith(('/', '~')) else value}")
+    return shown
+
+
 def one_line(error: Exception) -> str:
     """The message of an error, in one line.
 

@@ -131,7 +131,7 @@ def _version(package: str) -> str | None:
 def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
     """Model and extractor into `folder`, each file whole or not there. All processes take part."""
     beside = folder / MODEL_PART
-    trainer.save_model(str(beside), _internal_call=True)
+    trainer.save_whole(beside)
     if not is_main:
         return
     for path in sorted(beside.iterdir()):
@@ -141,17 +141,19 @@ def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
 
 
 def write_predictions(path: Path, windows: dict, probabilities: dict[str, np.ndarray], labels: tuple[str, ...]) -> Path:
-    """One row a track of validation and test: split, track, label, predicted, and the probability of each label."""
+    """One row a track of validation and test: split, track, group, label, predicted, and each label's probability."""
 
     def write(beside: Path) -> None:
         with beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["split", "track", "label", "predicted", *labels])
+            writer.writerow(["split", "track", "group", "label", "predicted", *labels])
             for split, of_windows in probabilities.items():
                 ids, of_tracks = mean_by_track(of_windows, windows[split].track_of_window)
                 for track, row in zip(ids, of_tracks, strict=True):
                     name, label = windows[split].track_names[track], labels[windows[split].label_of_track[track]]
-                    writer.writerow([split, name, label, labels[row.argmax()], *(f"{value:.6f}" for value in row)])
+                    group = windows[split].group_of_track[track] or ""
+                    values = (f"{value:.6f}" for value in row)
+                    writer.writerow([split, name, group, label, labels[row.argmax()], *values])
 
     return write_whole(path, write)
 
@@ -195,7 +197,7 @@ def describe_report(report: dict[str, Any], folder: Path) -> str:
         f"  always answering {report['majority_class']!r}, the majority class of training, would score "
         f"{report['majority_class_accuracy']:.3f}",
         *(
-            f"  {name.replace('_', ' ')}: accuracy {with_interval(scores['track'], 'accuracy')}, "
+            f"  {name}: accuracy {with_interval(scores['track'], 'accuracy')}, "
             f"macro F1 {with_interval(scores['track'], 'macro_f1')}"
             for name, scores in report["baselines"].items()
         ),

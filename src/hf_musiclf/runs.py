@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json
+from hf_musiclf.launching import without_paths
 
 RUN_FILE = "run.json"  # written when training starts: whose folder this is
 REPORT_FILE = "report.json"  # written last: the run is finished
@@ -26,6 +28,10 @@ RUN_FILES = (
     RUN_FILE,
 )  # fmt: skip
 WAY_OUT = "choose another --output_dir, or pass --overwrite_output_dir True to delete that run"
+
+# A checkpoint holds the weights, and Adam's two moments of those that learn, in float32.
+MOMENTS_OF_ADAM = 2
+BYTES_A_PARAMETER = 4
 
 # What may differ between a run and its continuation: where things are and how fast they go, not what comes out.
 FREE_TO_CHANGE = {
@@ -60,7 +66,7 @@ def start_run(
     recipe: the recipe's `__file__`. Raises UserError for a folder with a finished run, a run with other arguments, or a
     model that is not ours.
     """
-    arguments = {**dataclasses.asdict(data_args), **dataclasses.asdict(model_args), **training_args.to_dict()}
+    arguments = all_arguments(data_args, model_args, training_args)
     name, folder = Path(recipe).stem, Path(training_args.output_dir)
     overwrite, asked = training_args.overwrite_output_dir, training_args.resume_from_checkpoint
     with training_args.main_process_first(local=False, desc="looking at the output folder"):
@@ -90,6 +96,31 @@ def start_run(
     )
 
 
+def all_arguments(
+    data_args: DataArguments, model_args: ModelArguments, training_args: RecipeTrainingArguments
+) -> dict[str, Any]:
+    """All fields of the three, by name."""
+    return {**dataclasses.asdict(data_args), **dataclasses.asdict(model_args), **training_args.to_dict()}
+
+
+def finished_report(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report of the finished run in a folder, None where there is none or it is to be overwritten.
+
+    arguments: see `all_arguments`. Raises UserError where the run had other ones.
+    """
+    if arguments["overwrite_output_dir"] or not (folder / REPORT_FILE).is_file():
+        return None
+    _refuse_other_arguments(folder, "a finished run", arguments)
+    return json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+
+
+def _refuse_other_arguments(folder: Path, what: str, arguments: Mapping[str, Any]) -> None:
+    earlier = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["arguments"]
+    for key, value in json.loads(json.dumps(arguments, default=str)).items():
+        if earlier.get(key) != value and key not in FREE_TO_CHANGE and not key.startswith(FREE_PREFIXES):
+            raise UserError(f"output_dir={folder} holds {what} with {key}={earlier.get(key)}, not {value}; {WAY_OUT}")
+
+
 def _command(name: str, training_args: RecipeTrainingArguments) -> str:
     """The command line that makes this run again, with what the launcher was told."""
     launcher = []
@@ -100,7 +131,7 @@ def _command(name: str, training_args: RecipeTrainingArguments) -> str:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
         launcher += ["--mixed_precision", precision]
-    return shlex.join(["accelerate", "launch", *launcher, f"recipes/{name}.py", *sys.argv[1:]])
+    return shlex.join(["accelerate", "launch", *launcher, f"recipes/{name}.py", *without_paths(sys.argv[1:])])
 
 
 def claim_folder(run: Run, tracks_digest: str, world_size: int, leakage: dict[str, Any]) -> None:
@@ -131,8 +162,20 @@ def clear_run(folder: Path) -> None:
         return
     for path in [*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), folder / "report", folder / MODEL_PART]:
         shutil.rmtree(path, ignore_errors=True)
+    for name in _code_files(folder):
+        (folder / name).unlink(missing_ok=True)
     for name in RUN_FILES:  # run.json last: until then the folder is known as ours
         (folder / name).unlink(missing_ok=True)
+
+
+def _code_files(folder: Path) -> set[str]:
+    """Python files that were saved beside the weights, for `trust_remote_code`."""
+    named = set()
+    for name in ("config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            classes = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map", {})
+            named |= {f"{path.partition('.')[0]}.py" for path in classes.values()}
+    return named
 
 
 def _checkpoint_to_resume(folder: Path, recipe: str, arguments: dict[str, Any], overwrite: bool) -> Path | None:
@@ -148,10 +191,7 @@ def _checkpoint_to_resume(folder: Path, recipe: str, arguments: dict[str, Any], 
     earlier = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     if earlier["recipe"] != recipe:
         raise UserError(f"output_dir={folder} holds an unfinished run of {earlier['recipe']}; {WAY_OUT}")
-    for key, value in json.loads(json.dumps(arguments, default=str)).items():
-        before = earlier["arguments"].get(key)
-        if before != value and key not in FREE_TO_CHANGE and not key.startswith(FREE_PREFIXES):
-            raise UserError(f"output_dir={folder} holds an unfinished run with {key}={before}, not {value}; {WAY_OUT}")
+    _refuse_other_arguments(folder, "an unfinished run", arguments)
     whole, _ = checkpoints(folder)
     return whole[-1] if whole else None
 
@@ -189,3 +229,19 @@ def how_to_go_on(folder: Path) -> str:
     whole, _ = checkpoints(folder)
     where = f"it goes on from {whole[-1].name}" if whole else "it starts over, as there is no checkpoint yet"
     return f"run the same command again: {where}"
+
+
+def check_space(folder: Path, facts: Mapping[str, Any], save_total_limit: int | None) -> None:
+    """Refuse to start a run whose checkpoints cannot fit. facts: with the counts parameters and trainable."""
+    kept = (save_total_limit or 1) + 2  # the best, and the one being written before an old one goes
+    weights = facts["parameters"] * BYTES_A_PARAMETER
+    moments = facts["trainable"] * BYTES_A_PARAMETER * MOMENTS_OF_ADAM
+    there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
+    needed = (weights + moments) * kept + weights - there
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e6:,.1f} MB, the disk has "
+            f"{free / 1e6:,.1f} MB left; free some, or name a folder on another disk"
+        )

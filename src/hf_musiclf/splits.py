@@ -1,4 +1,4 @@
-"""Splits over groups, stratified by label, and the report of what leaks between them.
+"""Splits over groups, stratified by label.
 
 A group (an artist, a composition) is what must not stand on both sides of a split: a network recognises the artist's
 voice, room and mastering more easily than the genre (Pampalk, Flexer and Widmer, ISMIR 2005, "artist filter").
@@ -73,6 +73,31 @@ def grouped_split(
     return {name: np.flatnonzero(split_of == index) for index, name in enumerate(names)}
 
 
+def grouped_folds(
+    labels: Sequence[int], groups: Sequence[str | None] | None, n_folds: int, fold: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """One fold of a stratified cross-validation that shares no group: split name -> ascending item indices.
+
+    labels, groups, seed: as in `grouped_split`. Over all folds each item of known group is tested once; items of
+    unknown group are always trained on. Of what is not tested, a tenth of all items is held out for validation. Raises
+    ValueError for a fold that there is not.
+    """
+    if not (n_folds >= 2 and 0 <= fold < n_folds):
+        raise ValueError(f"fold={fold} of n_folds={n_folds} is not there; folds count from 0, and are two at least")
+    labels = np.asarray(labels)
+    groups = [str(item) for item in range(len(labels))] if groups is None else groups
+    known = np.array([item for item, group in enumerate(groups) if group is not None], dtype=int)
+    names = [str(number) for number in range(n_folds)]
+    parts = grouped_split(labels[known], [groups[item] for item in known], dict.fromkeys(names, 1 / n_folds), seed)
+    test = known[parts[str(fold)]]
+    rest = np.setdiff1d(np.arange(len(labels)), test)
+    share = FRACTIONS["validation"] * n_folds / (n_folds - 1)
+    inner = grouped_split(
+        labels[rest], [groups[item] for item in rest], {"train": 1 - share, "validation": share}, seed + 1 + fold
+    )
+    return {"train": rest[inner["train"]], "validation": rest[inner["validation"]], "test": test}
+
+
 def _cost(sums: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Distance of `sums` from `targets`, both `(..., splits, labels)`, summed over the last axis."""
     off = (sums - targets) ** 2 / np.maximum(targets, 1.0)
@@ -128,70 +153,6 @@ def check_every_label(
                     f"split_scheme={scheme} leaves no {name!r} for {split}: the data hold {len(items)} {name!r} "
                     f"track{'s' if len(items) != 1 else ''}{why}; {instead}"
                 )
-
-
-def leakage_report(
-    splits: Mapping[str, np.ndarray],
-    groups: Sequence[str | None],
-    titles: Sequence[str | None],
-    audio_hashes: Sequence[str | None],
-) -> dict[str, dict[str, dict[str, int | float]]]:
-    """What each later split shares with each earlier one.
-
-    groups, titles, audio_hashes: `(n,)`, None where unknown. A title is to name the work and its artist, so that two
-    different songs of one name are not taken for the same. Returns e.g. `report["train/test"]["group"]` ->
-    `{"shared": distinct groups on both sides, "items": items of test that share one, "known": items of test whose
-    group is known, "share": items / known}`, and the same for "title" and "audio" (exact duplicates).
-    """
-    report = {}
-    names = list(splits)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            report[f"{first}/{second}"] = {
-                what: _shared(values, splits[first], splits[second])
-                for what, values in (("group", groups), ("title", titles), ("audio", audio_hashes))
-            }
-    return report
-
-
-def _shared(values, first, second) -> dict[str, int | float]:
-    seen = {values[item] for item in first} - {None}
-    known = [values[item] for item in second if values[item] is not None]
-    hits = [value for value in known if value in seen]
-    share = round(len(hits) / len(known), 4) if known else 0.0
-    return {"shared": len(set(hits)), "items": len(hits), "known": len(known), "share": share}
-
-
-def format_leakage(report: Mapping, group_word: str = "group") -> str:
-    """The report as lines of text, one a pair of splits and kind of leak.
-
-    >>> splits = {"train": np.array([0, 1]), "test": np.array([2])}
-    >>> print(format_leakage(leakage_report(splits, ["a", "b", "b"], [None] * 3, ["x", "y", "z"]), "artist"))
-    train/test: 1 of 1 test tracks share their artist with train (100 %)
-    train/test: no title of test is known, so nothing can be said of it
-    train/test: no exact duplicate among 1 known
-    """
-    words = {"group": group_word, "title": "title", "audio": "exact duplicate"}
-    lines = []
-    for pair, found in report.items():
-        first, second = pair.split("/")
-        clean = []
-        for what, counts in found.items():
-            if not counts["known"]:
-                lines.append(f"{pair}: no {words[what]} of {second} is known, so nothing can be said of it")
-                continue
-            if not counts["items"]:
-                shared = "no" if what == "audio" else "no shared"
-                clean.append(f"{shared} {words[what]} among {counts['known']} known")
-                continue
-            having = "have an exact duplicate in" if what == "audio" else f"share their {words[what]} with"
-            lines.append(
-                f"{pair}: {counts['items']} of {counts['known']} {second} tracks {having} {first} "
-                f"({100 * counts['share']:.0f} %)"
-            )
-        if clean:
-            lines.append(f"{pair}: " + ", ".join(clean))
-    return "\n".join(lines)
 
 
 def merge_groups(groups: Sequence[str | None], keys: Sequence[str | None]) -> list[str | None]:

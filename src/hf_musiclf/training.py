@@ -1,6 +1,5 @@
 """The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
 
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -10,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+from safetensors.torch import load_file, save_file
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, set_seed
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.augmentation import mask_spectrograms, mixed_cross_entropy, mixup
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
+from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embeddings, without_backbone
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.metrics import classification_metrics
@@ -23,11 +27,7 @@ from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales
 from hf_musiclf.models.loading import LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
-from hf_musiclf.runs import REPORT_FILE, Run, claim_folder, how_to_go_on, remove_half_checkpoints
-
-# A checkpoint holds the weights, and Adam's two moments of those that learn, in float32.
-MOMENTS_OF_ADAM = 2
-BYTES_A_PARAMETER = 4
+from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
 
 
 class EpochCallback(TrainerCallback):
@@ -55,7 +55,8 @@ class MusicTrainer(Trainer):
     """Trainer over windows: a batch of waveforms becomes model inputs on the model's device.
 
     loaded: model and features. windows: split name -> windows, with train, validation and test. The model is chosen by
-    `metric_for_best_model` on the validation split.
+    `metric_for_best_model` on the validation split. cache_dir: where embeddings are kept, if the backbone is frozen and
+    sees the same windows in every epoch: then it is run once, and `model` is the head with a stand-in for the backbone.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class MusicTrainer(Trainer):
         loaded: LoadedModel,
         windows: dict[str, EvaluationWindows | RandomWindows],
         args: RecipeTrainingArguments,
+        cache_dir: str | None = None,
         **kwargs,
     ):
-        _check_space(loaded, args)  # before Trainer makes the folder
+        check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
@@ -84,6 +86,49 @@ class MusicTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
+        if args.mixup_alpha:
+            self.model_accepts_loss_kwargs = False  # a mixed loss is a mean over its batch: Trainer is to divide it
+        self.embedded: dict[str, EmbeddedWindows] = {}
+        if self._can_embed():
+            self._embed(cache_dir)
+
+    def _can_embed(self) -> bool:
+        """Whether every window has one embedding, whatever is learnt."""
+        backbone = self.loaded.model.base_model
+        if not self.loaded.embeds or any(parameter.requires_grad for parameter in backbone.parameters()):
+            return False
+        same_windows = isinstance(self.windows["train"], EvaluationWindows) and not self.args.augments
+        if not same_windows and self.args.cache_embeddings and self.is_world_process_zero():
+            print(
+                "the backbone is frozen: with --train_windows all and no augmentation it would be run once, not in "
+                "every epoch (recipes/configs/head.yaml)",
+                flush=True,
+            )
+        return same_windows and self.args.cache_embeddings
+
+    def _embed(self, cache_dir: str | None) -> None:
+        """Run the backbone over all windows, as far as that is not kept, and go on with the head alone."""
+        model, args = self.loaded.model, self.args
+        backbone = model.base_model.eval()
+        cache = EmbeddingCache(model, self.features.extractor, cache_dir, self.accelerator.mixed_precision)
+
+        @torch.no_grad()
+        def embed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            inputs = self.features(batch["waveforms"].to(args.device), batch["lengths"])
+            with self.compute_loss_context_manager():
+                return backbone(**inputs).pooler_output
+
+        everything = list(self.windows.values())
+        of_batch = (args.per_device_eval_batch_size, args.dataloader_num_workers)
+        cache.fill(everything, embed, *of_batch, (args.process_index, args.world_size), self.is_world_process_zero())
+        self.accelerator.wait_for_everyone()
+        cache.fill(everything, embed, *of_batch, verbose=False)  # what another machine has on a disk of its own
+        name = self.features.extractor.model_input_names[0]
+        self.embedded = {split: EmbeddedWindows(name, cache.read(part), part) for split, part in self.windows.items()}
+        self.train_dataset, self.eval_dataset = self.embedded["train"], self.embedded["validation"]
+        self.data_collator, args.dataloader_num_workers = collate_embeddings, 0
+        self.model = self.model_wrapped = without_backbone(model)
+        self.frozen = []
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = super()._prepare_inputs(inputs)
@@ -96,22 +141,32 @@ class MusicTrainer(Trainer):
         # What does not learn must not change either: batch norms would go on counting, dropout would blur features.
         for module in self.frozen:
             module.eval()
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if not (model.training and self.args.augments):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        return self._augmented_loss(model, dict(inputs), *args, **kwargs)
+
+    def _augmented_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Loss of a batch whose spectrograms are masked, and mixed with each other."""
+        name, args = self.features.extractor.model_input_names[0], self.args
+        inputs[name] = mask_spectrograms(inputs[name], args.mask_bands, args.mask_frames)
+        if not args.mixup_alpha:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.pop("labels")
+        inputs[name], partner, share = mixup(inputs[name], args.mixup_alpha)
+        outputs = model(**inputs)
+        loss = mixed_cross_entropy(outputs["logits"], labels, partner, share, args.label_smoothing_factor)
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Trainer's own, its groups split by depth where `layer_lr_decay` asks for it."""
+        is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if self.args.layer_lr_decay < 1:
+        if is_new and self.args.layer_lr_decay < 1:
             if self.is_fsdp_enabled:  # which trains flat slices, not the parameters of the layers
                 raise UserError("layer_lr_decay does not go with FSDP; leave one out")
-            scales = learning_rate_scales(self.loaded.model, self.args.layer_lr_decay)
-            groups: dict[tuple[int, float], dict[str, Any]] = {}
-            for number, group in enumerate(optimizer.param_groups):
-                for parameter in group["params"]:
-                    scale = scales.get(parameter, 1.0)
-                    split = groups.setdefault((number, scale), {**group, "lr": group["lr"] * scale, "params": []})
-                    split["params"].append(parameter)
-            optimizer.param_groups = list(groups.values())
+            optimizer.param_groups = _split_by_depth(
+                optimizer.param_groups, learning_rate_scales(self.loaded.model, self.args.layer_lr_decay)
+            )
         return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -134,8 +189,27 @@ class MusicTrainer(Trainer):
         does not, warns of missing keys, and goes on with the weights that it has.
         """
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.embedded:
+            model.load_state_dict(load_file(Path(folder) / SAFE_WEIGHTS_NAME), strict=True)
+            return
         saved = type(model).from_pretrained(folder)
         model.load_state_dict(saved.state_dict(), strict=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.embedded:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:  # a checkpoint of the head alone
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(self.model.state_dict(), Path(output_dir) / SAFE_WEIGHTS_NAME, {"format": "pt"})
+            torch.save(self.args, Path(output_dir) / TRAINING_ARGS_NAME)
+
+    def save_whole(self, folder: Path) -> None:
+        """Model and extractor, as they are published. All processes take part."""
+        if not self.embedded:
+            self.save_model(str(folder), _internal_call=True)
+        elif self.args.should_save:
+            self.loaded.model.save_pretrained(folder)
+            self.features.extractor.save_pretrained(folder)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Transformers estimates it from token counts, which waveforms do not have."""
@@ -157,8 +231,9 @@ class MusicTrainer(Trainer):
     def logits(self, windows: EvaluationWindows) -> np.ndarray:
         """`(windows, labels)` float32, each window once and in order, on any number of processes."""
         metrics, self.compute_metrics = self.compute_metrics, None
+        known = [embedded for split, embedded in self.embedded.items() if self.windows[split] is windows]
         try:
-            logits = self.predict(windows).predictions
+            logits = self.predict(*known or [windows]).predictions
         finally:
             self.compute_metrics = metrics
         assert len(logits) == len(windows), f"{len(logits)} logits for {len(windows)} windows"
@@ -166,8 +241,19 @@ class MusicTrainer(Trainer):
 
     def test_logits_of(self, model: torch.nn.Module) -> np.ndarray:
         """`(windows, labels)` of the test split by another model that takes the same features, a baseline."""
-        other = MusicTrainer(replace(self.loaded, model=model), self.windows, self.args)
+        other = MusicTrainer(replace(self.loaded, model=model, embeds=False), self.windows, self.args)
         return other.logits(self.windows["test"])
+
+
+def _split_by_depth(groups: list[dict[str, Any]], scales: Mapping[torch.nn.Parameter, float]) -> list[dict[str, Any]]:
+    """The optimizer's groups, each split by the scale of its parameters' rate; the full rate first, which is logged."""
+    split: dict[tuple[float, int], dict[str, Any]] = {}
+    for number, group in enumerate(groups):
+        for parameter in group["params"]:
+            scale = scales.get(parameter, 1.0)
+            part = split.setdefault((-scale, number), {**group, "lr": group["lr"] * scale, "params": []})
+            part["params"].append(parameter)
+    return [split[key] for key in sorted(split)]
 
 
 def train_and_evaluate(
@@ -209,6 +295,7 @@ def train_and_evaluate(
 
 def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
     """Train, from the run's checkpoint where there is one; returns what the report says of it."""
+    set_seed(trainer.args.seed)  # whatever was scored before, training starts from the seed
     started = time.monotonic()
     fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
     seconds = time.monotonic() - started
@@ -225,20 +312,3 @@ def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
         "metric_for_best_model": trainer.args.metric_for_best_model,
         "history": trainer.state.log_history,
     }
-
-
-def _check_space(loaded: LoadedModel, args: RecipeTrainingArguments) -> None:
-    """Refuse to start a run whose checkpoints cannot fit."""
-    folder = Path(args.output_dir)
-    kept = (args.save_total_limit or 1) + 2  # the best, and the one being written before an old one goes
-    weights = loaded.facts["parameters"] * BYTES_A_PARAMETER
-    moments = loaded.facts["trainable"] * BYTES_A_PARAMETER * MOMENTS_OF_ADAM
-    there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
-    needed = (weights + moments) * kept + weights - there
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise UserError(
-            f"output_dir={folder}: {kept} checkpoints and the model need {needed / 1e6:,.1f} MB, the disk has "
-            f"{free / 1e6:,.1f} MB left; free some, or name a folder on another disk"
-        )

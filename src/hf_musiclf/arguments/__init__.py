@@ -6,7 +6,7 @@ a field.
 
 from hf_musiclf.arguments.data import DataArguments
 from hf_musiclf.arguments.model import ModelArguments
-from hf_musiclf.arguments.parsing import ARGUMENT_CLASSES, data_parser, make_data_arguments, parse_recipe
+from hf_musiclf.arguments.parsing import ARGUMENT_CLASSES, parse_data, parse_recipe
 from hf_musiclf.arguments.training import RecipeTrainingArguments
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "DataArguments",
     "ModelArguments",
     "RecipeTrainingArguments",
-    "data_parser",
-    "make_data_arguments",
+    "parse_data",
     "parse_recipe",
 ]

@@ -41,7 +41,7 @@ class DataArguments:
         default=3, metadata={"help": "maestro: leave out composers with fewer compositions; 3 are one for each split."}
     )
     max_performances_per_piece: int = field(
-        default=3, metadata={"help": "maestro: keep at most this many performances of a piece; 0 keeps all."}
+        default=3, metadata={"help": "maestro: keep at most this many performances of one title; 0 keeps all."}
     )
     double_credits: str = field(
         default="leave_out",
@@ -72,6 +72,10 @@ class DataArguments:
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split alone: same seed, same split."})
+    folds: int = field(
+        default=0, metadata={"help": "Cross-validation: number of folds; 0: one split. See scripts/cross_validate.py."}
+    )
+    fold: int = field(default=0, metadata={"help": "Which of the folds is tested, from 0."})
     cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for prepared tables of tracks. Default: that of datasets."}
     )
@@ -108,5 +112,7 @@ class DataArguments:
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise UserError(f"{name}={getattr(self, name)} must be {limit} or more")
-        if self.windows_per_track > 1 and self.train_windows == "all":
-            raise UserError(f"windows_per_track={self.windows_per_track} goes with --train_windows random")
+        if not (self.folds == 0 or self.folds >= 2):
+            raise UserError(f"folds={self.folds} must be 0, for one split, or 2 or more")
+        if not 0 <= self.fold < max(1, self.folds):
+            raise UserError(f"fold={self.fold} must lie in 0..{max(0, self.folds - 1)}, for folds={self.folds}")

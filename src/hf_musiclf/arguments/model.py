@@ -1,6 +1,7 @@
 """Which checkpoint, and which of its layers learn."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,18 @@ class ModelArguments:
     )
     model_config: str | None = field(
         default=None,
-        metadata={"help": "Config fields of --model random, as hidden_size=192,num_hidden_layers=6 or as JSON."},
+        metadata={
+            "help": "Config fields of --model random, as hidden_size=192,num_hidden_layers=6,depths=[2,2,2] or as "
+            "JSON; with a checkpoint, those of a new head alone."
+        },
     )
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub checkpoint."})
     train_layers: str = field(
         default="all",
-        metadata={"help": "all; head: only the classification head; last:N: the head and the last N encoder layers."},
+        metadata={
+            "help": "all; head: only the classification head; last:N: the head and the last N encoder layers "
+            "(blocks, where they stand in stages)."
+        },
     )
     zero_shot: bool = field(
         default=False,
@@ -55,9 +62,12 @@ class ModelArguments:
             except json.JSONDecodeError as error:
                 raise UserError(f"{wrong}: {error}") from error
         overrides = {}
-        for pair in text.split(","):
+        for pair in re.split(r",(?![^\[]*\])", text):  # commas, but for those within a list
             key, equals, value = (part.strip() for part in pair.partition("="))
             if not (key and equals and value):
                 raise UserError(f"{wrong}: {pair.strip()!r}")
-            overrides[key] = yaml.safe_load(value)
+            try:
+                overrides[key] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UserError(f"{wrong}: {pair.strip()!r}") from error
         return overrides

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,26 @@ def parse_recipe(
     )
 
 
-def data_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """A parser of DataArguments' flags alone, for scripts that need no model; `add_argument` adds their own."""
-    return _Parser(DataArguments, allow_abbrev=False, description=description)
+def parse_data(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    own: Callable[[argparse.ArgumentParser], Any] = lambda parser: None,
+) -> tuple[DataArguments, argparse.Namespace]:
+    """DataArguments and a script's own arguments, for scripts that need no model.
 
-
-def make_data_arguments(namespace: argparse.Namespace, **changes: Any) -> DataArguments:
-    """DataArguments from what `data_parser` parsed. Raises UserError."""
+    own: adds the script's arguments to the parser; those of DataArguments' names change its defaults. Raises UserError
+    as `parse_recipe` does.
+    """
+    parser = _Parser(DataArguments, allow_abbrev=False, description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    own(parser)
+    namespace, rest = parser.parse_known_args(argv)
+    known = {name for action in parser._actions for name in (action.dest, action.dest.replace("_", "-"))}
+    _refuse_unknown([flag.split("=")[0].removeprefix("--") for flag in rest if flag.startswith("--")], known, "flag")
+    if rest:
+        raise UserError(f"{rest[0]!r} stands alone: every value follows its --flag")
     names = [field.name for field in dataclasses.fields(DataArguments) if field.init]
-    return DataArguments(**{**{name: getattr(namespace, name) for name in names}, **changes})
+    return DataArguments(**{name: getattr(namespace, name) for name in names}), namespace
 
 
 def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:

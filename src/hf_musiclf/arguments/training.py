@@ -17,6 +17,22 @@ class RecipeTrainingArguments(TrainingArguments):
     bootstrap_resamples: int = field(
         default=2000, metadata={"help": "Bootstrap resamples of groups behind each 95 % interval."}
     )
+    cache_embeddings: bool = field(
+        default=True,
+        metadata={
+            "help": "With --train_layers head, --train_windows all and no augmentation: run the backbone once for "
+            "every window, keep the embeddings in --cache_dir, and train the head on them."
+        },
+    )
+    mixup_alpha: float = field(
+        default=0.0, metadata={"help": "Mix each training window with another one, share of Beta(alpha, alpha); 0: no."}
+    )
+    mask_bands: int = field(
+        default=0, metadata={"help": "Training spectrograms lose one span of up to so many bands; 0: none."}
+    )
+    mask_frames: int = field(
+        default=0, metadata={"help": "Training spectrograms lose one span of up to so many frames; 0: none."}
+    )
     layer_lr_decay: float = field(
         default=1.0,
         metadata={"help": "Learning rate of each encoder layer over that of the layer above it; 1: the same for all."},
@@ -32,6 +48,9 @@ class RecipeTrainingArguments(TrainingArguments):
             raise UserError(
                 f"bootstrap_resamples={self.bootstrap_resamples} is too few for an interval; use 100 or more"
             )
+        for name in ("mixup_alpha", "mask_bands", "mask_frames"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
         if not 0 < self.layer_lr_decay <= 1:
             raise UserError(f"layer_lr_decay={self.layer_lr_decay} must lie in (0, 1]")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -51,3 +70,8 @@ class RecipeTrainingArguments(TrainingArguments):
             raise UserError(" ".join(str(error).split())) from error
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
+
+    @property
+    def augments(self) -> bool:
+        """Whether training sees other inputs than evaluation does of the same windows."""
+        return bool(self.mixup_alpha or self.mask_bands or self.mask_frames)

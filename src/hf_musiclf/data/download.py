@@ -26,12 +26,12 @@ BUSY = Retry(3, backoff_factor=1.0, status_forcelist=(408, 429, 500, 502, 503, 5
 HEADERS = {"Accept-Encoding": "identity"}
 
 
-def download_file(url: str, target: Path, sha256: str, size_note: str, what: str) -> Path:
+def download_file(url: str, target: Path, sha256: str | None, size_note: str, what: str) -> Path:
     """Download `url` to `target`, unless it is there already; returns `target`.
 
-    sha256: hex digest of the whole file. size_note: its size in words, where the server tells none. what: its name in
-    messages. What has come so far stands in `target` + ".part": a second call goes on from there. Processes that want
-    the same file wait for the first one.
+    sha256: hex digest of the whole file, None where none is published: then the caller checks it. size_note: its size
+    in words, where the server tells none. what: its name in messages. What has come so far stands in `target` +
+    ".part": a second call goes on from there. Processes that want the same file wait for the first one.
 
     Raises UserError if HF_HUB_OFFLINE is set, the server cannot be reached or has no such file, the connection breaks
     for good (the part is kept), the disk has no room, or the digest is another (the part is deleted); OSError where the
@@ -55,7 +55,8 @@ def download_file(url: str, target: Path, sha256: str, size_note: str, what: str
         there = f"; {_told(have)} of it are here already" if have else ""
         print(f"Downloading {what}, {_told(total) if total else size_note}, from {url} to {target}{there}", flush=True)
         _fetch(session, url, part, total, what)
-        _check_digest(part, sha256, what)
+        if sha256:
+            _check_digest(part, sha256, what)
         os.replace(part, target)
     return target
 

@@ -7,6 +7,7 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_musiclf.errors import UserError
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 FILE_COLUMN, SPLIT_COLUMN = "file_name", "split"
+KNOWN_COLUMNS = {FILE_COLUMN, SPLIT_COLUMN, "artist", "title", *LABEL_COLUMNS, *GROUP_COLUMNS}
 
 
 def metadata_files(folder: Path) -> dict[Path, str | None]:
@@ -65,7 +67,16 @@ def label_by_metadata(
         told = ", ".join(f"{path.relative_to(folder)} {column}" for path, column in group_columns.items())
         raise UserError(f"{folder}: the group columns of its splits differ ({told}); give every split the same")
     _check(folder, found)
+    found = _splits_by_folder(found)
     return found, next(iter(group_columns.values()))
+
+
+def _splits_by_folder(found: list[LabelledFile]) -> list[LabelledFile]:
+    """The splits of the folders `train/`, `test/` and so on, where the metadata tell none and all files lie there."""
+    tops = [SPLIT_NAMES.get(item.file.parts[0].casefold()) if len(item.file.parts) > 1 else None for item in found]
+    if any(item.split for item in found) or not all(tops):
+        return found
+    return [replace(item, split=split) for item, split in zip(found, tops, strict=True)]
 
 
 def _check(folder: Path, found: Sequence[LabelledFile]) -> None:
@@ -144,7 +155,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     # Spreadsheets write semicolons where the comma is the decimal sign.
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
+    header = [_column_name(name) for name in next(reader, [])]
     twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
     if twice:
         raise UserError(f"{path} has two columns {twice[0]!r}; remove one")
@@ -169,7 +180,13 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             lists = [name for name in LABEL_COLUMNS if isinstance(row.get(name), (list, dict))]
             if lists:
                 raise UserError(f"{path}, line {line}: {lists[0]} holds {row[lists[0]]}; a label is one text or number")
-            yield line, row
+            yield line, {_column_name(name): value for name, value in row.items()}
+
+
+def _column_name(name: str) -> str:
+    """In small letters where we know it, since spreadsheets like to write `File_Name`."""
+    name, small = name.strip(), name.strip().casefold()
+    return small if small in KNOWN_COLUMNS else name
 
 
 def _text(value: Any) -> str | None:

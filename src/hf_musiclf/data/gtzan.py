@@ -17,14 +17,13 @@ import numpy as np
 
 from hf_musiclf.data.artists import artist_groups
 from hf_musiclf.data.gtzan_files import GENRES, WAYS_TO_DATA, find_files, folder_fingerprint, read_archive
+from hf_musiclf.data.schemes import RANDOM, Stratified
 from hf_musiclf.data.tracks import (
-    GroupScheme,
     Source,
     TrackTable,
     decoded_batches,
     decoder_identity,
     groups_without_duplicates,
-    random_scheme,
     readable_rows,
     track_features,
 )
@@ -49,7 +48,7 @@ GTZAN = Source(
     "and Audio Processing 10(5), 2002",
     hub_id=HUB_ID,
 )
-BY_ARTIST = GroupScheme(
+BY_ARTIST = Stratified(
     "artist",
     "artist",
     instead="use --split_scheme random (artists are then shared, and the leakage report says how many)",
@@ -77,7 +76,7 @@ def load_gtzan(
             f"data_dir={path}: none of its {len(skipped)} audio files can be decoded: {skipped[0]['reason']}"
         )
     groups = groups_without_duplicates(artist_groups(rows["artist"][:]), rows)
-    schemes = {"artist": BY_ARTIST, "random": random_scheme}
+    schemes = {"artist": BY_ARTIST, "random": RANDOM}
     if any(facts["fault_filtered"] for facts in index.values()):
         schemes["fault_filtered"] = _split_fault_filtered
     return TrackTable(source, rows, GENRES, groups, skipped, schemes)

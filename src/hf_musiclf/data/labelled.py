@@ -5,18 +5,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
-import numpy as np
 
 from hf_musiclf.data.artists import artist_groups
+from hf_musiclf.data.schemes import RANDOM, Given, Stratified
 from hf_musiclf.data.tracks import (
     TRACK_COLUMNS,
-    GroupScheme,
     Source,
     TrackTable,
     decoded_row,
     decoder_identity,
     groups_without_duplicates,
-    random_scheme,
     readable_rows,
     track_features,
 )
@@ -56,8 +54,9 @@ def labelled_table(
 
     audio: n rows of the one column "audio", undecoded. label_ids: `(n,)` indices into labels. text: track, artist and
     title, `(n,)` each. group_column: what the groups are called, None where there are none; "artist" joins the artists
-    of shared credits. group_values, splits: `(n,)`. Schemes: `random`; `artist` or `group`, with a group column;
-    `given` where splits hold train, validation and test. Raises UserError where nothing can be decoded.
+    of shared credits. group_values, splits: `(n,)`. Schemes: `given` where splits are stated, first
+    where all three are; `artist` or `group`, with a group column; `random`. Raises UserError where nothing can be
+    decoded.
     """
     described = datasets.Dataset.from_dict(
         {**{name: list(values) for name, values in text.items()}, "label": list(label_ids)},
@@ -75,13 +74,14 @@ def labelled_table(
     if group_column == "artist":
         groups = artist_groups(groups)
     groups = groups_without_duplicates([groups[index] for index in readable], rows)
-    schemes = {}
+    given = Given("given", tuple(splits[index] or "" for index in readable)) if any(splits) else None
+    schemes = {"given": given} if given and set(SPLITS) <= set(given.split_of) else {}
     if group_column:
         scheme = "artist" if group_column == "artist" else "group"
-        schemes[scheme] = GroupScheme(scheme, group_column, "use --split_scheme random")
-    if set(SPLITS) <= set(splits):
-        schemes["given"] = GivenSplit(np.array([splits[index] or "" for index in readable]))
-    schemes["random"] = random_scheme
+        schemes[scheme] = Stratified(scheme, group_column, "use --split_scheme random")
+    schemes["random"] = RANDOM
+    if given:  # of which a part is missing: last, and it says so
+        schemes.setdefault("given", given)
     return TrackTable(source, rows, tuple(labels), groups, skipped, schemes)
 
 
@@ -106,28 +106,3 @@ def _decoded_batch(batch: Mapping[str, list], decoder: str) -> dict[str, list]:
     with ThreadPoolExecutor(max_workers=len(files)) as pool:
         found = list(pool.map(decoded_row, files))
     return {name: [row[name] for row in found] for name in DECODED_COLUMNS}
-
-
-class GivenSplit:
-    """The train, validation and test that come with the data; a class, since a table that goes elsewhere is pickled.
-
-    split_of: `(n,)` split of each row. Called with a table and a seed, which it does not need, it returns split name ->
-    row indices, and raises UserError for an empty split and for a label that training lacks.
-    """
-
-    def __init__(self, split_of: np.ndarray):
-        self.split_of = split_of
-
-    def __call__(self, table: TrackTable, seed: int) -> dict[str, np.ndarray]:
-        splits = {split: np.flatnonzero(self.split_of == split) for split in SPLITS}
-        labels = np.asarray(table.column("label"))
-        for split, items in splits.items():
-            if not len(items):
-                raise UserError(f"split_scheme=given: {table.source.name} has no readable track in {split}")
-            unseen = np.setdiff1d(labels[items], labels[splits["train"]])
-            if len(unseen):
-                raise UserError(
-                    f"split_scheme=given: {table.source.name} has {table.labels[unseen[0]]!r} in {split} and not in "
-                    "train, so it cannot be learned; correct the split, or use --split_scheme random"
-                )
-        return splits

@@ -1,7 +1,10 @@
 """From data arguments to splits of tracks and of windows."""
 
 import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -9,11 +12,17 @@ from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data import gtzan, maestro, synthetic
 from hf_musiclf.data.folder import load_folder
 from hf_musiclf.data.hub import load_hub_dataset
-from hf_musiclf.data.tracks import Source, Tracks, TrackTable, split_tracks
+from hf_musiclf.data.tracks import FILE_HASH, Source, Tracks, TrackTable, split_tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
 from hf_musiclf.errors import UserError
-from hf_musiclf.splits import format_leakage
+from hf_musiclf.leakage import format_leakage
 from hf_musiclf.windows import seconds_to_samples
+
+SHOWN_SKIPS = 5
+MAESTRO_FLAGS = (
+    "download", "check_audio", "composers", "min_pieces_per_composer", "max_performances_per_piece", "double_credits",
+    "min_track_seconds",
+)  # fmt: skip
 
 SYNTHETIC = Source(
     name="synthetic corpus",
@@ -71,6 +80,7 @@ def load_tracks(args: DataArguments, verbose: bool = True) -> Tracks:
     verbose: False on all processes but the first. Raises UserError for an unknown source or split scheme, and for data
     that cannot be had or cannot bear the scheme.
     """
+    _refuse_flags_of_maestro(args)
     if args.dataset_name:
         table = load_hub_dataset(
             args.dataset_name, args.audio_column, args.label_column, args.group_column, args.cache_dir
@@ -87,21 +97,31 @@ def load_tracks(args: DataArguments, verbose: bool = True) -> Tracks:
             f"split_scheme={args.split_scheme!r} is not known for {table.source.name}; choose from "
             f"{', '.join(table.schemes)}"
         )
-    tracks = split_tracks(table, scheme, args.split_seed)
+    tracks = split_tracks(table, scheme, args.split_seed, args.folds, args.fold)
     if verbose:
         print(describe_tracks(tracks), flush=True)
     return tracks
 
 
+def _refuse_flags_of_maestro(args: DataArguments) -> None:
+    """A flag that would change nothing is a mistake, and is told."""
+    if args.dataset == "maestro" and not args.dataset_name:
+        if args.download and args.data_dir:
+            raise UserError(f"download and data_dir={args.data_dir} contradict each other; leave one out")
+        return
+    default = {field.name: field.default for field in fields(DataArguments)}
+    for name in MAESTRO_FLAGS:
+        if getattr(args, name) != default[name]:
+            source = args.dataset_name or args.dataset
+            raise UserError(f"{name}={getattr(args, name)} is for --dataset maestro, not for {source}; leave it out")
+
+
 def describe_tracks(tracks: Tracks) -> str:
     """Counts, skipped files and leakage as lines of text."""
     source, skipped = tracks.table.source, tracks.table.skipped
-    lines = [f"{source.name}: {len(tracks.table)} tracks, {len(tracks.labels)} labels"]
-    if skipped:
-        lines.append(f"warning: {sum(entry.get('count', 1) for entry in skipped)} tracks are left out:")
-        lines += [f"  {entry['track']}: {entry['reason']}" for entry in skipped[:10]]
-        if len(skipped) > 10:
-            lines.append(f"  ... and {len(skipped) - 10} more, see report.json")
+    lines = [f"{source.name}: {len(tracks.table)} tracks, {len(tracks.labels)} labels", *_left_out(skipped)]
+    if any(found.startswith(FILE_HASH) for found in tracks.table.column("audio_hash")):
+        lines.append("only headers were read: --check_audio True decodes every file once and leaves damaged ones out")
     lines.append(f"split scheme {tracks.split_scheme}, seed {tracks.split_seed}:")
     for split, counts in tracks.counts().items():
         lines.append(
@@ -110,6 +130,18 @@ def describe_tracks(tracks: Tracks) -> str:
     lines.append("leakage:")
     lines += ["  " + line for line in format_leakage(tracks.leakage, source.group_word).splitlines()]
     return "\n".join(lines)
+
+
+def _left_out(skipped: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is left out: first what stands for many tracks, then single ones as far as there is room."""
+    total = sum(entry.get("count", 1) for entry in skipped)
+    lines = [f"warning: {total} track{'s are' if total != 1 else ' is'} left out:"] if total else []
+    many = [entry for entry in skipped if "count" in entry]
+    single = [entry for entry in skipped if "count" not in entry]
+    lines += [f"  {entry['track']}: {entry['reason']}" for entry in [*many, *single[:SHOWN_SKIPS]]]
+    if len(single) > SHOWN_SKIPS:
+        lines.append(f"  ... and {len(single) - SHOWN_SKIPS} more tracks, see report.json")
+    return lines
 
 
 def cut_windows(

@@ -16,7 +16,9 @@ import soundfile
 
 from hf_musiclf.audio import audio_fingerprint
 from hf_musiclf.audio_readers import AudioError
-from hf_musiclf.splits import check_every_label, count_labels, grouped_split, leakage_report, merge_groups
+from hf_musiclf.errors import UserError
+from hf_musiclf.leakage import leakage_report
+from hf_musiclf.splits import count_labels, merge_groups
 
 # Files decoded side by side; what a batch holds in memory is this many excerpts.
 BATCH_TRACKS = 32
@@ -25,14 +27,17 @@ BATCH_TRACKS = 32
 # nothing to classify and would be padded a hundredfold.
 MIN_TRACK_SECONDS = 0.1
 
+# Begins the hash of a file that was not decoded: it tells an identical file, not the same recording in another format.
+FILE_HASH = "file:"
+
 TRACK_COLUMNS = {
     "track": datasets.Value("string"),
     "audio": datasets.Audio(decode=False),
     "artist": datasets.Value("string"),
     "title": datasets.Value("string"),
-    "duration": datasets.Value("float64"),  # seconds, as decoded
+    "duration": datasets.Value("float64"),  # seconds, as decoded or, where nothing is decoded, as the header says
     "sampling_rate": datasets.Value("int32"),  # Hz, of the file
-    "audio_hash": datasets.Value("string"),  # of the decoded samples
+    "audio_hash": datasets.Value("string"),  # of the decoded samples; of the file where it begins with FILE_HASH
     "error": datasets.Value("string"),  # why the audio cannot be decoded, null where it can
 }
 
@@ -95,9 +100,17 @@ class Tracks:
         return self.table.labels
 
     def digest(self) -> str:
-        """SHA-256 of which track, by its samples, stands in which split: the same only for the same data and split."""
-        names, hashes = self.table.column("track"), self.table.column("audio_hash")
-        lines = sorted(f"{split} {names[i]} {hashes[i]}" for split, items in self.splits.items() for i in items)
+        """SHA-256 of which track stands in which split: the same only for the same data and split.
+
+        A track is known by its samples or, where they were not decoded, by its length to 10 ms: the same in a folder
+        and in an archive.
+        """
+        names, hashes, durations = (self.table.column(name) for name in ("track", "audio_hash", "duration"))
+        content = [
+            f"{seconds:.2f}" if found.startswith(FILE_HASH) else found
+            for found, seconds in zip(hashes, durations, strict=True)
+        ]
+        lines = sorted(f"{split} {names[i]} {content[i]}" for split, items in self.splits.items() for i in items)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def counts(self) -> dict[str, dict[str, Any]]:
@@ -114,15 +127,25 @@ class Tracks:
         }
 
 
-def split_tracks(table: TrackTable, scheme: str, seed: int) -> Tracks:
-    """Draw the split and find what leaks. `scheme` must be one of `table.schemes`."""
-    splits = table.schemes[scheme](table, seed)
+def split_tracks(table: TrackTable, scheme: str, seed: int, folds: int = 0, fold: int = 0) -> Tracks:
+    """Draw the split, or one fold of a cross-validation, and find what leaks. `scheme`: one of `table.schemes`.
+
+    Raises UserError where the table cannot bear the scheme, and for folds of a split that is given.
+    """
+    draw, name = table.schemes[scheme], scheme
+    if folds:
+        if not hasattr(draw, "fold"):
+            others = ", ".join(other for other, known in table.schemes.items() if hasattr(known, "fold"))
+            raise UserError(f"folds={folds}: split_scheme={scheme} is one given split; use --split_scheme {others}")
+        splits, name = draw.fold(table, seed, folds, fold), f"{scheme}, fold {fold + 1} of {folds}"
+    else:
+        splits = draw(table, seed)
     titles = [
         f"{artist} / {title}".casefold() if artist and title else None
         for artist, title in zip(table.column("artist"), table.column("title"), strict=True)
     ]
     leakage = leakage_report(splits, table.groups, titles, table.column("audio_hash"))
-    return Tracks(table, splits, scheme, seed, leakage)
+    return Tracks(table, splits, name, seed, leakage)
 
 
 def decoded_batches(files: Iterable[Mapping[str, Any]], features: datasets.Features) -> Iterator[pa.Table]:
@@ -180,34 +203,3 @@ def readable_rows(rows: datasets.Dataset) -> tuple[datasets.Dataset, tuple[dict[
 def groups_without_duplicates(groups: Sequence[str | None], rows: datasets.Dataset) -> tuple[str | None, ...]:
     """Groups in which exact duplicates, by the hash of their samples, stand together."""
     return tuple(merge_groups(groups, rows["audio_hash"][:]))
-
-
-# Split schemes
-
-
-def random_scheme(table: TrackTable, seed: int) -> dict[str, np.ndarray]:
-    """A stratified random split: split name -> row indices. Raises UserError where a label has too few tracks."""
-    labels = table.column("label")
-    splits = grouped_split(labels, seed=seed)
-    instead = f"three tracks a {table.source.task} are the least that can be split"
-    check_every_label(splits, labels, table.labels, "random", instead)
-    return splits
-
-
-@dataclass(frozen=True)
-class GroupScheme:
-    """A stratified split that shares no group; a class, since a table that goes to another process is pickled.
-
-    name: of the scheme; group_word: what a group is; instead: the way out, for the message. Called with a table and a
-    seed, it returns split name -> row indices, and raises UserError where a label has too few groups.
-    """
-
-    name: str
-    group_word: str
-    instead: str
-
-    def __call__(self, table: TrackTable, seed: int) -> dict[str, np.ndarray]:
-        labels = table.column("label")
-        splits = grouped_split(labels, table.groups, seed=seed)
-        check_every_label(splits, labels, table.labels, self.name, self.instead, table.groups, self.group_word)
-        return splits

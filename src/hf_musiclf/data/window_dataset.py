@@ -22,10 +22,11 @@ class _Windows(torch.utils.data.Dataset):
         self.sampling_rate = sampling_rate
         self.window = window
         self.rows = np.asarray(rows)
-        labels, durations, names = (table.column(name) for name in ("label", "duration", "track"))
+        labels, durations, names, hashes = (table.column(name) for name in ("label", "duration", "track", "audio_hash"))
         self.label_of_track = np.array([labels[row] for row in self.rows], dtype=np.int64)
         self.samples_of_track = np.array([seconds_to_samples(durations[row], sampling_rate) for row in self.rows])
         self.track_names = [names[row] for row in self.rows]
+        self.hash_of_track = [hashes[row] for row in self.rows]
         self.group_of_track = [table.groups[row] for row in self.rows]
 
     def _read(self, track: int, start: int) -> dict[str, Any]:
@@ -83,6 +84,10 @@ class EvaluationWindows(_Windows):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._read(int(self.track_of_window[index]), int(self.start_of_window[index]))
+
+    def tracks(self) -> range:
+        """Positions of the tracks, as in `track_of_window`."""
+        return range(len(self.rows))
 
     @property
     def label_of_window(self) -> np.ndarray:

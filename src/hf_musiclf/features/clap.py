@@ -1,31 +1,29 @@
 """CLAP's log-mel spectrogram in batches, on the model's device.
 
-Equal to `ClapFeatureExtractor`, which makes one window at a time in numpy: periodic Hann window of `fft_window_size`
-samples every `hop_length`, frames centred by reflection at both ends, power spectrum, mel filters (Slaney's for
-`rand_trunc`, HTK's for `fusion`), `10 log10(max(power, 1e-10))`; short windows repeated or padded first (Wu et al.,
-"Large-scale Contrastive Language-Audio Pretraining", ICASSP 2023). Within 1e-4 dB, as the transform is in float64; in
-float32, which Apple's MPS has to make do with, the quiet bins beside a full-scale tone are off by up to 0.04 dB.
-`top_db` and `padding_value` change nothing here, as they change nothing in the stock extractor.
+Equal to the saved `ClapWindowFeatureExtractor`, which makes one window at a time in numpy: periodic Hann window of
+`fft_window_size` samples every `hop_length`, frames centred by reflection at both ends, power spectrum, mel filters
+(Slaney's for `rand_trunc`, HTK's for `fusion`), `10 log10(max(power, 1e-10))`; short windows repeated or padded first
+(Wu et al., "Large-scale Contrastive Language-Audio Pretraining", ICASSP 2023). Within 1e-4 dB, as the transform is in
+float64; in float32, which Apple's MPS has to make do with, the quiet bins beside a full-scale tone are off by up to
+0.04 dB. `top_db` and `padding_value` change nothing here, as they change nothing in the extractor.
 """
 
 from functools import lru_cache
 
-import numpy as np
 import torch
 from transformers import ClapFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 # `audio_utils.spectrogram`'s mel_floor, -100 dB.
 POWER_FLOOR = 1e-10
-# The stock extractor shrinks long spectrograms to this many mels, whatever its feature_size.
-FUSION_MELS = 64
 
 
 class ClapFeatures:
     """Waveforms to CLAP's input_features and is_longer, without chance.
 
-    extractor: the `ClapFeatureExtractor` that is saved with the model; its settings are the ones used here. Raises
-    ValueError for settings that it does not know.
+    extractor: the `ClapWindowFeatureExtractor` that is saved with the model; its settings are the ones used here. Of a
+    stock `ClapFeatureExtractor` that says no window, the window is `max_length_s`. Raises ValueError for settings that
+    it does not know.
     """
 
     def __init__(self, extractor: ClapFeatureExtractor):
@@ -45,36 +43,46 @@ class ClapFeatures:
 
     @property
     def window_seconds(self) -> float:
-        """The windows that the model was fitted to; where nothing is said, the longest that is not cropped."""
+        """What is heard of a waveform; where nothing is said, the longest that is not cropped."""
         return getattr(self.extractor, "window_seconds", None) or self.max_samples / self.sampling_rate
 
     @torch.no_grad()
     def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Log-mel spectrograms as the model takes them.
 
-        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`. lengths: `(batch,)` samples of each, on any
-        device; None where all are whole. Returns `{"input_features": (batch, channels, frames, mels) float32 in dB,
-        "is_longer": (batch, 1) bool}`, 1 channel for `rand_trunc`, 4 for `fusion`. Of a waveform longer than
-        `max_length_s`, `fusion` takes an overview and three crops: the stock extractor draws them from the first,
-        middle and last third of all places, here they are the middle of each third. Raises ValueError for an empty
-        waveform, and for a longer one with `rand_trunc`, which would keep a crop at random.
+        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`, of which the first `window_seconds` are
+        heard. lengths: `(batch,)` samples of each, on any device; None where all are whole. Returns
+        `{"input_features": (batch, channels, frames, mels) float32 in dB, "is_longer": (batch, 1) bool}`, 1 channel for
+        `rand_trunc`, 4 for `fusion`: of a window longer than `max_length_s` an overview and three crops. Raises
+        ValueError for an empty waveform, if its length is on the CPU; on a GPU it counts as one sample.
         """
         # Asked on the CPU alone: a GPU would have to be waited for, in every step.
         if waveforms.shape[1] == 0 or (lengths is not None and lengths.device.type == "cpu" and lengths.min() < 1):
             raise ValueError("a waveform has no samples; CLAP's features need one at least")
         # Autocast would take the matrix product in half precision, where the logarithm loses the quiet bins.
         with torch.autocast(waveforms.device.type, enabled=False):
-            waveforms = waveforms.float()
+            waveforms = waveforms[:, : self._heard_samples()].float()
+            lengths = None if lengths is None else lengths.clamp(1, waveforms.shape[1])
             if waveforms.shape[1] <= self.max_samples:
                 mel = self._log_mel(self._to_max_length(waveforms, lengths))[:, None]
                 is_longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device)
                 return {"input_features": mel.repeat(1, 4, 1, 1) if self.fused else mel, "is_longer": is_longer}
             samples = [waveforms.shape[1]] * len(waveforms) if lengths is None else lengths.tolist()
-            rows = [self._one(row, length) for row, length in zip(waveforms, samples, strict=True)]
-        return {
-            "input_features": torch.stack([mel for mel, _ in rows]),
-            "is_longer": torch.tensor([[longer] for _, longer in rows], device=waveforms.device),
-        }
+            return self._fuse(waveforms, samples)
+
+    def _heard_samples(self) -> int:
+        window = round(self.window_seconds * self.sampling_rate)
+        return window if self.fused else min(window, self.max_samples)
+
+    def _fuse(self, waveforms: torch.Tensor, lengths: list[int]) -> dict[str, torch.Tensor]:
+        """Of a batch with long waveforms, those of one length at once: most windows of a recipe have the same."""
+        made, is_longer = {}, torch.zeros(len(waveforms), 1, dtype=torch.bool)
+        for length in set(lengths):
+            rows = [row for row, other in enumerate(lengths) if other == length]
+            mels, is_longer[rows] = self._of_one_length(waveforms[rows, :length])
+            made.update(zip(rows, mels, strict=True))
+        mels = torch.stack([made[row] for row in range(len(waveforms))])
+        return {"input_features": mels, "is_longer": is_longer.to(waveforms.device)}
 
     def _to_max_length(self, waveforms: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """Repeat or pad each: `(batch, time)` -> `(batch, max_samples)`."""
@@ -89,29 +97,17 @@ class ClapFeatures:
         padded = waveforms.gather(1, place % lengths)
         return padded.masked_fill(place >= repeats[self.extractor.padding] * lengths, 0.0)
 
-    def _one(self, waveform: torch.Tensor, length: int) -> tuple[torch.Tensor, bool]:
-        """`(time,)` -> `(channels, frames, mels)`, and whether it is an overview with three crops."""
-        if length <= self.max_samples:
-            mel = self._log_mel(self._to_max_length(waveform[None, :length], None))
-            return (mel.repeat(4, 1, 1) if self.fused else mel), False
-        if not self.fused:
-            raise ValueError(
-                f"a waveform of {length / self.sampling_rate:.2f} s exceeds the {self.extractor.max_length_s} s of "
-                "this CLAP, which would keep a crop of it at random; cut it into windows"
-            )
-        mel = self._log_mel(waveform[None, :length])[0]
+    def _of_one_length(self, waveforms: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """`(batch, time)` -> `(batch, 4, frames, mels)`, and whether they are overviews with three crops."""
+        if waveforms.shape[1] <= self.max_samples:
+            return self._log_mel(self._to_max_length(waveforms, None))[:, None].repeat(1, 4, 1, 1), False
+        mel = self._log_mel(waveforms)
         frames = self.max_samples // self.hop + 1
-        if len(mel) == frames:  # longer by less than a hop
-            return mel.repeat(4, 1, 1), False
-        if mel.shape[1] != FUSION_MELS:
-            raise ValueError(
-                f"feature_size={mel.shape[1]}: CLAP's extractor fuses windows above {self.extractor.max_length_s} s at "
-                f"{FUSION_MELS} mels alone; use shorter windows"
-            )
-        overview = torch.nn.functional.interpolate(mel[None, None], size=[frames, FUSION_MELS], mode="bilinear")[0, 0]
-        thirds = np.array_split(np.arange(len(mel) - frames + 1), 3)
-        starts = [int(third[len(third) // 2]) if len(third) else 0 for third in thirds]
-        return torch.stack([overview, *(mel[start : start + frames] for start in starts)]), True
+        if mel.shape[1] == frames:  # longer by less than a hop
+            return mel[:, None].repeat(1, 4, 1, 1), False
+        overview = torch.nn.functional.interpolate(mel[:, None], size=[frames, mel.shape[2]], mode="bilinear")[:, 0]
+        starts = self.extractor.crop_starts(mel.shape[1], frames)
+        return torch.stack([overview, *(mel[:, start : start + frames] for start in starts)], dim=1), True
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         """`(batch, time)` -> `(batch, frames, mels)` float32 in dB."""

@@ -19,8 +19,7 @@ class ClapAudioClassificationConfig(PreTrainedConfig):
 
     audio_config: of the encoder. head_hidden_size: width of the head's hidden layer, None: that of the encoder's
     output. head_activation: a name of Transformers' ACT2FN. head_dropout: in [0, 1), behind the activation.
-    sampling_rate: Hz; window_seconds: length of the windows that it is trained on; None: those of CLAP. Raises
-    ValueError for a head that cannot be built.
+    hop_seconds: distance of evaluation windows, set by the trainer. Raises ValueError for a head that cannot be built.
     """
 
     model_type = "clap-audio-classification"
@@ -30,12 +29,13 @@ class ClapAudioClassificationConfig(PreTrainedConfig):
     head_hidden_size: int | None = None
     head_activation: str = "relu"
     head_dropout: float | int = 0.1
-    sampling_rate: int | None = None
-    window_seconds: float | int | None = None
+    hop_seconds: float | int | None = None
 
     def __post_init__(self, **kwargs):
         if not isinstance(self.audio_config, PreTrainedConfig):
             self.audio_config = ClapAudioConfig(**(self.audio_config or {}))
+        # HTS-AT reads the depths alone; some published checkpoints say something else here.
+        self.audio_config.num_hidden_layers = len(self.audio_config.depths)
         width, dropout = self.head_hidden_size, self.head_dropout
         if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
             raise ValueError(f"head_hidden_size={width} must be a whole number of 1 or more")
@@ -128,10 +128,10 @@ class ClapForAudioClassification(ClapPreTrainedModel):
     ) -> SequenceClassifierOutput:
         """Logits of a batch and, with labels, the loss.
 
-        input_features: `(batch, 1 or 4, frames, mels)` in dB, of ClapFeatureExtractor. is_longer: `(batch, 1)` bool,
-        whether the four mels are an overview and three crops; of use to fused encoders alone. labels: `(batch,)` int64;
-        or `(batch, num_labels)` float for several labels; or float for regression: `config.problem_type`. Returns
-        logits `(batch, num_labels)`.
+        input_features: `(batch, 1 or 4, frames, mels)` in dB, of ClapWindowFeatureExtractor. is_longer: `(batch, 1)`
+        bool, whether the four mels are an overview and three crops; of use to fused encoders alone. labels: `(batch,)`
+        int64; or `(batch, num_labels)` float for several labels; or float for regression: `config.problem_type`.
+        Returns logits `(batch, num_labels)`.
         """
         if self.config.audio_config.enable_fusion:
             is_longer = clips_to_fuse(input_features, is_longer)
@@ -143,17 +143,31 @@ class ClapForAudioClassification(ClapPreTrainedModel):
             return_dict=True,
         )
         logits = self.classifier(outputs.pooler_output)
+        if self.training and self.config.audio_config.enable_fusion:
+            logits = logits + self._no_fusion()
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+    def _no_fusion(self) -> torch.Tensor | float:
+        """0, of all fusion parameters that learn.
+
+        A batch without a long clip leaves them out of the graph; DistributedDataParallel would wait for their gradients
+        and fail. So they have one of 0.
+        """
+        patches = self.audio_model.audio_encoder.patch_embed
+        layers = (patches.fusion_model, patches.mel_conv2d)
+        learning = [value.sum() for layer in layers for value in layer.parameters() if value.requires_grad]
+        return 0.0 * sum(learning)
+
 
 def clips_to_fuse(input_features: torch.Tensor, is_longer: torch.Tensor | None) -> torch.Tensor:
     """Which clips to fuse: `(batch, 1)` bool.
 
-    Where no clip of a batch is long, ClapFeatureExtractor marks one of them at random. Its four mels are copies, so it
-    has no crops to fuse with, and its scores would hang on the draw: a clip is long only if its mels differ as well.
+    Where no clip of a batch is long, the stock ClapFeatureExtractor marks one of them at random. Its four mels are
+    copies, so it has no crops to fuse with, and its scores would hang on the draw: a clip is long only if its mels
+    differ as well.
     """
     differ = (input_features[:, 1:] != input_features[:, :1]).flatten(1).any(1, keepdim=True)
     return differ if is_longer is None else differ & is_longer.to(differ.device).bool().view(-1, 1)

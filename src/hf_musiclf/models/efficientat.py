@@ -193,8 +193,9 @@ class EfficientAtModel(EfficientAtPreTrainedModel):
         mean over both axes is the embedding of the paper; pooler_output `(batch, projection_size)`; hidden_states, if
         asked for: the maps of the first convolution, of each layer and of the last convolution.
         """
-        # After the first convolution the channels stand last in memory: depthwise convolutions read them in one go.
         hidden = self.stem(input_values.transpose(1, 2)[:, None])
+        if hidden.device.type == "cpu":  # where depthwise convolutions are faster with the channels last in memory
+            hidden = hidden.contiguous(memory_format=torch.channels_last)
         states = [hidden]
         for layer in self.layers:
             states.append(layer(states[-1]))

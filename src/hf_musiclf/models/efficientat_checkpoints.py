@@ -1,15 +1,13 @@
-"""EfficientAT's published `.pt` files: read, checked, and turned into a Transformers model and back.
+"""EfficientAT's published `.pt` files: read, checked, and their keys turned into those of our model and back.
 
 A file is a plain state dict of `fschmid56/EfficientAT` (MIT licence, Copyright (c) 2022 Florian Schmid).
 """
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from transformers.utils import logging
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.models.efficientat import (

@@ -1,8 +1,8 @@
 """EfficientAT's log-mel spectrogram; `save_pretrained` copies this file beside the weights.
 
 Schmid, Koutini and Widmer, ICASSP 2023 (arXiv 2211.04772): 32 kHz, pre-emphasis, centred Hann window of 25 ms every
-10 ms, power spectrum, 128 triangular mel filters as Kaldi's from 0 to 15 kHz, logarithm, scaled. This file imports
-numpy, torch and transformers alone. Training makes its features in batches by the same `log_mel`, on the model's device.
+10 ms, power spectrum, 128 triangular mel filters as Kaldi's from 0 to 15 kHz, logarithm, scaled. Training makes its
+features by the same `log_mel`, on the model's device. This file imports numpy, torch and transformers alone.
 """
 
 from functools import lru_cache
@@ -41,6 +41,7 @@ class EfficientAtFeatureExtractor(SequenceFeatureExtractor):
         std: float = 5.0,
         **kwargs,
     ):
+        kwargs.setdefault("return_attention_mask", False)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.window_seconds = window_seconds
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length

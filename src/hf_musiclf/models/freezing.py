@@ -9,16 +9,27 @@ from transformers import PreTrainedModel
 from hf_musiclf.errors import UserError
 
 
-def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The stack of encoder layers of the model's backbone."""
+def encoder_layers(model: PreTrainedModel) -> list[list[nn.Module]]:
+    """The encoder layers of the model's backbone, first to last, each with what follows it before the next one.
+
+    Encoders in stages, as CLAP's, have blocks for layers; the module that merges patches goes with the block before it.
+    """
     count = model.base_model.config.num_hidden_layers
-    stacks = [
-        module
-        for module in model.base_model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(layer) for layer in module}) == 1
-    ]
+    stacks = [module for module in model.base_model.modules() if _is_stack(module) and len(module) == count]
     assert stacks, f"{type(model).__name__} has no stack of {count} layers"
-    return stacks[0]
+    layers: list[list[nn.Module]] = []
+    for layer in stacks[0]:
+        blocks = getattr(layer, "blocks", None)
+        if not isinstance(blocks, nn.ModuleList):
+            layers.append([layer])
+            continue
+        layers += [[block] for block in blocks]
+        layers[-1] += [child for child in layer.children() if child is not blocks]
+    return layers
+
+
+def _is_stack(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList) and len({type(layer) for layer in module}) == 1
 
 
 def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
@@ -37,10 +48,9 @@ def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
             raise UserError(
                 f"train_layers={train_layers}: the model has {len(layers)} encoder layers; lower N, or use all"
             )
-        for layer in layers[-int(count) :]:
-            layer.requires_grad_(True)
-        for module in _behind(model.base_model, layers):
-            module.requires_grad_(True)
+        for modules in [*layers[-int(count) :], _behind(model.base_model, layers[-1][0])]:
+            for module in modules:
+                module.requires_grad_(True)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -63,15 +73,15 @@ def learning_rate_scales(model: PreTrainedModel, decay: float) -> dict[nn.Parame
     """
     layers = encoder_layers(model)
     depth_of = {parameter: len(layers) + 1 for parameter in model.base_model.parameters()}
-    for module in _behind(model.base_model, layers):
-        depth_of.update(dict.fromkeys(module.parameters(), 0))
-    for depth, layer in enumerate(reversed(layers), start=1):
-        depth_of.update(dict.fromkeys(layer.parameters(), depth))
+    depths = [(0, _behind(model.base_model, layers[-1][0])), *enumerate(reversed(layers), start=1)]
+    for depth, modules in depths:
+        for module in modules:
+            depth_of.update(dict.fromkeys(module.parameters(), depth))
     return {parameter: decay**depth for parameter, depth in depth_of.items()}
 
 
-def _behind(module: nn.Module, layers: nn.ModuleList) -> list[nn.Module]:
-    """The modules registered after the one that holds the layers, at every level down to it.
+def _behind(module: nn.Module, last: nn.Module) -> list[nn.Module]:
+    """The modules registered after the one that holds the last layer, at every level down to the stack of layers.
 
     Not a batch norm: CLAP registers the one over its mel bins there, which stands before everything else.
     """
@@ -79,9 +89,7 @@ def _behind(module: nn.Module, layers: nn.ModuleList) -> list[nn.Module]:
     for child in module.children():
         if found:
             behind += [] if isinstance(child, nn.BatchNorm2d) else [child]
-        elif child is layers:
+        elif any(inner is last for inner in child.modules()):
             found = True
-        elif any(inner is layers for inner in child.modules()):
-            found = True
-            behind += _behind(child, layers)
+            behind += [] if _is_stack(child) else _behind(child, last)
     return behind

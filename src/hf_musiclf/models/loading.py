@@ -7,30 +7,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
-from hf_musiclf.models.families import ast, clap
+from hf_musiclf.models.families import ast, clap, efficientat
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 
-FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast, clap)}
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast, clap, efficientat)}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """What a recipe trains, and what the report says of it.
 
-    features: waveforms -> model inputs; `features.extractor` is saved with the model. facts: JSON types only.
+    features: waveforms -> model inputs; `features.extractor` is saved with the model. facts: JSON types only. embeds:
+    whether the head takes nothing but the pooled output of the backbone, one vector a window.
     """
 
     model: PreTrainedModel
     features: Any
     facts: dict[str, Any]
+    embeds: bool = False
 
 
 def load_classifier(
@@ -39,25 +43,25 @@ def load_classifier(
     """A classifier with one output a label, its layers frozen as `args.train_layers` says.
 
     model_type: the architecture that the recipe is for. verbose: False on all processes but the first. Raises UserError
-    for a checkpoint that is not there, of another architecture or with weights missing, and for a window that the model
-    cannot take.
+    for a checkpoint that is not there, of another architecture or with weights missing, for a window that the model
+    cannot take, and for a config that makes no model.
     """
     family = FAMILIES[model_type]
+    if args.zero_shot and not getattr(family, "ZERO_SHOT", False):
+        raise UserError(f"zero_shot needs a model with a text tower, which {model_type!r} has not; leave it out")
     label2id, id2label = label_mappings(labels)
     if args.model == "random":
-        config = family.random_config(args.config_overrides(), window_seconds)
-        config.label2id, config.id2label = label2id, id2label
-        extractor = family.random_extractor(config)
-        model = family.model_class(config)
+        model, extractor = _from_scratch(args, family, window_seconds, label2id, id2label)
         notes = ["all weights are new (--model random)"]
     else:
-        if args.config_overrides():
-            raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
         model, extractor, notes = _from_checkpoint(args, family, label2id, id2label)
     note = family.fit_window(model, extractor, window_seconds)
     notes += [note] if note else []
     counts = set_trainable(model, args.train_layers)
-    features = family.make_features(extractor)
+    try:
+        features = family.make_features(extractor)
+    except ValueError as error:
+        raise UserError(f"model={args.model!r} has an extractor that cannot be used: {error}") from error
     name = type(model).__name__
     if verbose:
         print(
@@ -66,16 +70,30 @@ def load_classifier(
         )
     local = Path(args.model).exists()  # a path of this machine is nobody else's business
     start = "from scratch" if args.model == "random" else "from a checkpoint of one's own" if local else args.model
-    base = None if local or args.model == "random" else args.model
+    on_the_hub = not (local or args.model == "random" or args.model in getattr(family, "RELEASES", ()))
+    base = args.model if on_the_hub else None
     about = {"class": name, "own_code": type(model)._auto_class is not None, "base_model": base, "start": start}
-    return LoadedModel(model, features, {**about, **counts, "notes": notes})
+    embeds = getattr(family, "embeds", lambda model: True)(model)
+    return LoadedModel(model, features, {**about, **counts, "notes": notes}, embeds)
+
+
+def _from_scratch(args: ModelArguments, family: ModuleType, window_seconds: float, label2id, id2label):
+    """Model and extractor with new weights."""
+    config, extractor = family.random_parts(args.config_overrides(), window_seconds)
+    config.label2id, config.id2label = label2id, id2label
+    try:
+        return family.model_class(config), extractor
+    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"model_config={args.model_config} makes no model: {first_line(error)}") from error
 
 
 def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):
     """Model and extractor of a checkpoint, its head replaced where it has another number of labels."""
-    where = {"revision": args.model_revision, "local_files_only": only_local(args.model)}
+    # A family may know checkpoints in other forms than a folder or a Hub id, and make a folder of them.
+    folder = family.resolve(args.model) if hasattr(family, "resolve") else args.model
+    where = {"revision": args.model_revision, "local_files_only": only_local(folder)}
     try:
-        config = AutoConfig.from_pretrained(args.model, **where)
+        config = AutoConfig.from_pretrained(folder, **where)
     except (OSError, ValueError) as error:
         reason = why_not_here(args.model) or first_line(error)
         raise UserError(f"model={args.model!r} cannot be loaded: {reason}") from error
@@ -84,20 +102,34 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
         )
+    head = _head_overrides(args, family, config)
     try:
         with quiet_transformers(logging.ERROR):  # what is new is said below, in one line
             model, found = family.model_class.from_pretrained(
-                args.model,
+                folder,
                 **where,
                 label2id=label2id,
                 id2label=id2label,
+                problem_type="single_label_classification",
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                dtype=torch.float32,  # whatever it was saved in: features are, and mixed precision wants masters
+                **head,
             )
-            extractor = family.extractor_class.from_pretrained(args.model, **where)
+            extractor = family.extractor_class.from_pretrained(folder, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
     return model, extractor, [f"{args.model}: {_renew_head(model, found, config, args.model)}"]
+
+
+def _head_overrides(args: ModelArguments, family: ModuleType, config: PreTrainedConfig) -> dict[str, Any]:
+    """What `--model_config` says of a head that is new. Raises UserError where the checkpoint brings all of it."""
+    overrides = args.config_overrides()
+    if not overrides:
+        return {}
+    if config.model_type == family.MODEL_TYPE or not hasattr(family, "head_overrides"):
+        raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
+    return family.head_overrides(overrides)
 
 
 def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfig, name: str) -> str:
@@ -118,10 +150,19 @@ def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfi
     if old_config.model_type != model.config.model_type:  # of CLAP's two towers only one is taken
         return f"all weights of its {model.base_model_prefix}, and a new head of {model.config.num_labels} labels"
     # The layers of a head that fit by their size would start from what they had learnt for other labels.
-    for module in model.children():
-        if module is not model.base_model:
-            module.apply(lambda part: part.reset_parameters() if hasattr(part, "reset_parameters") else None)
+    for child in model.children():
+        if child is not model.base_model:
+            child.apply(lambda module: _start_anew(model, module))
     return f"head of {old_config.num_labels} labels replaced by a new one of {model.config.num_labels}"
+
+
+def _start_anew(model: PreTrainedModel, module: nn.Module) -> None:
+    """Give a module the weights that it has in a new model."""
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+    for parameter in module.parameters(recurse=False):
+        parameter._is_hf_initialized = False  # Transformers leaves alone what it has loaded
+    model._init_weights(module)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def _load_model(name: str, where: dict) -> ClapModel:
                 "'clap' with its text tower, such as laion/larger_clap_music"
             )
         with quiet_transformers(logging.ERROR):
-            model, found = ClapModel.from_pretrained(name, **where, output_loading_info=True)
+            model, found = ClapModel.from_pretrained(name, **where, dtype=torch.float32, output_loading_info=True)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -3,21 +3,28 @@
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZIP_STORED
 
 from tqdm import tqdm
 
-from hf_musiclf.audio import AudioInfo, audio_info
+from hf_musiclf.audio import AudioInfo, audio_info, read_audio
+from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.maestro.files import WAYS_TO_DATA, Archive, Folder, MaestroTable, Performance
-from hf_musiclf.data.tracks import decoded_batches, track_features
+from hf_musiclf.data.tracks import decoded_row
 from hf_musiclf.errors import UserError
+from hf_musiclf.zip_members import is_member_path, member_info, split_member_path
 
 # What people turn 100 GB of WAV into; tried in this order where the file that the table names is not there.
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # The table's duration is that of the MIDI, which is aligned with the audio to about 3 ms (Hawthorne et al., section 3);
 # codecs add or take a tenth of a second. A second less than promised is a file that was cut short.
 SHORTER_SECONDS = 1.0
+# Formats whose header at the beginning says how long the file should be, not how long it is: the end is decoded to see
+# that it is there. WAV's size is compared with the file's, and the length of an Ogg is that of its last page.
+PROBED_FORMATS = ("FLAC", "MP3")
+PROBE_SECONDS = 0.1
 
 
 def find_audio(files: Folder | Archive, audio_filename: str) -> str | None:
@@ -28,11 +35,34 @@ def find_audio(files: Folder | Archive, audio_filename: str) -> str | None:
 
 
 def header_and_fingerprint(files: Folder | Archive, name: str) -> tuple[AudioInfo, str]:
-    """Length and rate from the header, and a name for the file's content that an exact copy shares; no decoding.
+    """Length and rate from the header, and a name for the file's content that an exact copy shares.
 
-    Raises AudioError as `audio_info` does, and UserError where an archive's member is damaged.
+    Nothing is decoded but the last tenth of a second of `PROBED_FORMATS`; of a deflated member of an archive, which
+    would be inflated as a whole, nothing at all. Raises AudioError as `audio_info` does, or where the end of a
+    file is missing, and UserError where an archive's member is damaged.
     """
-    return audio_info(files.locate(name)), files.fingerprint(name)
+    path = files.locate(name)
+    info = audio_info(path)
+    stored = not is_member_path(path) or member_info(path).compress_type == ZIP_STORED
+    if info.format in PROBED_FORMATS and stored:
+        try:
+            read_audio(path, start_seconds=max(0.0, info.duration_seconds - PROBE_SECONDS))
+        except AudioError as error:
+            told = f"is cut short or damaged, the end of its {info.duration_seconds:.2f} s cannot be decoded"
+            raise AudioError(f"{_shown_name(path)}: {told}; fetch it again") from error
+    return info, files.fingerprint(name)
+
+
+def _shown_name(path: str) -> str:
+    """How errors of audio begin: with the last two parts of the file's name."""
+    return "/".join(Path(split_member_path(path)[0] if is_member_path(path) else path).parts[-2:])
+
+
+def _without_name(reason: str, path: str) -> str:
+    """The reason alone, since the track's name stands before it."""
+    if is_member_path(path):
+        reason = reason.removeprefix(f"{_shown_name(path)} in {Path(split_member_path(path)[1]).name}: ")
+    return reason.removeprefix(f"{_shown_name(path)}: ")
 
 
 def usable_rows(
@@ -51,7 +81,12 @@ def usable_rows(
     rows, faults = {}, []
     found = _decoded(table, there) if check_audio else _read_headers(table, there)
     for performance, row in zip(there, found, strict=True):
-        fault = row["error"] or _fault(row["duration"], performance.duration_seconds, min_track_seconds)
+        path = row["audio"]["path"]
+        fault = (
+            _without_name(row["error"], path)
+            if row["error"]
+            else _fault(row["duration"], performance.duration_seconds, min_track_seconds)
+        )
         if fault:
             faults.append({"track": performance.track, "reason": fault})
         else:
@@ -59,7 +94,7 @@ def usable_rows(
     if not rows and faults:
         raise UserError(f"{table.name}: none of its {len(there)} audio files can be used: {faults[0]['reason']}")
     missing = [
-        {"track": performance.track, "reason": f"{performance.audio_filename}: no such file"}
+        {"track": performance.track, "reason": f"its audio file {performance.audio_filename} is not there"}
         for performance, name in names.items()
         if not name
     ]
@@ -96,10 +131,7 @@ def _read_headers(table: MaestroTable, names: Mapping[Performance, str]) -> list
 
 
 def _decoded(table: MaestroTable, names: Mapping[Performance, str]) -> list[dict[str, Any]]:
-    files = (_file(table, *item) for item in names.items())
-    with tqdm(total=len(names), desc="Decoding audio", unit="file", disable=None) as progress:
-        rows = []
-        for batch in decoded_batches(files, track_features(["none yet"])):
-            rows += batch.to_pylist()
-            progress.update(len(batch))
-    return rows
+    files = [_file(table, *item) for item in names.items()]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        rows = pool.map(decoded_row, files)
+        return list(tqdm(rows, total=len(files), desc="Decoding audio", unit="file", disable=None))

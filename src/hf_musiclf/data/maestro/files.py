@@ -7,15 +7,14 @@ import json
 import os
 import re
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hf_musiclf.data.tracks import FILE_HASH
 from hf_musiclf.errors import UserError
-from hf_musiclf.zip_members import member_path, members
+from hf_musiclf.zip_members import member_path, members, open_member
 
 TABLE_NAME = re.compile(r"maestro-v(\d+)\.(\d+)\.(\d+)\.(csv|json)")
 COLUMNS = ("canonical_composer", "canonical_title", "audio_filename", "duration")
@@ -41,11 +40,11 @@ class Performance:
 
 @dataclass(frozen=True)
 class MaestroTable:
-    """performances: what could be read, by track; skipped: `{"track", "reason"}` of the rest; files: where audio is."""
+    """performances: what could be read, by track; skipped: as in `TrackTable`, of the rest; files: where audio is."""
 
     name: str
     performances: tuple[Performance, ...]
-    skipped: tuple[dict[str, str], ...]
+    skipped: tuple[dict[str, Any], ...]
     has_splits: bool
     files: "Folder | Archive"
 
@@ -74,7 +73,7 @@ class Folder:
             digest = hashlib.sha256(b"%d " % size + file.read(FINGERPRINT_BYTES))
             file.seek(max(0, size - FINGERPRINT_BYTES))
             digest.update(file.read(FINGERPRINT_BYTES))
-        return digest.hexdigest()
+        return FILE_HASH + digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Archive:
         return [name for name in members(self.root) if len(PurePosixPath(name).parts) <= 2]
 
     def read(self, name: str) -> bytes:
-        with zipfile.ZipFile(self.root) as archive:
-            return archive.read(name)
+        with open_member(member_path(self.root, name)) as file:
+            return file.read()
 
     def locate(self, name: str) -> str | None:
         return member_path(self.root, name) if name in members(self.root) else None
@@ -96,30 +95,21 @@ class Archive:
     def fingerprint(self, name: str) -> str:
         """Of all its bytes, as the archive's directory has it: nothing is read."""
         info = members(self.root)[name]
-        return f"crc-{info.CRC:08x}-{info.file_size}"
+        return f"{FILE_HASH}crc-{info.CRC:08x}-{info.file_size}"
 
 
 def read_table(path: Path) -> MaestroTable:
     """The table of a folder or a zip archive: at its top or one folder down, the newest version, CSV before JSON.
 
-    Raises UserError where the path is missing or no archive, and where the table is missing, damaged or lacks a column.
+    Raises UserError where the path is missing or no archive, and where the table is missing, damaged, not the only one
+    of its version, or lacks a column.
     """
     if not path.exists():
         raise UserError(f"data_dir={path} does not exist; {WAYS_TO_DATA}")
+    if path.is_file() and path.suffix in (".csv", ".json"):
+        raise UserError(f"data_dir={path} is a file; pass its folder")
     files = Folder(path) if path.is_dir() else Archive(path)
-    names = [name for name in files.top_names() if TABLE_NAME.fullmatch(PurePosixPath(name).name)]
-    names = sorted((name for name in names if not name.startswith("__MACOSX")), key=_preference)
-    if not names:
-        inside = ", ".join(sorted(files.top_names())[:5]) or "nothing"
-        raise UserError(
-            f"data_dir={path} holds no table such as maestro-v3.0.0.csv (it holds {inside}); {WAYS_TO_DATA}"
-        )
-    name = names[0]
-    skipped = [
-        {"track": other, "reason": f"an older table than {name}, which is read"}
-        for other in names[1:]
-        if _preference(other)[0] != _preference(name)[0]
-    ]
+    name, skipped = _choose_table(files, path)
     rows = _rows(files, name)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     missing = [column for column in COLUMNS if column not in columns]
@@ -138,13 +128,30 @@ def read_table(path: Path) -> MaestroTable:
     return MaestroTable(PurePosixPath(name).name, found, tuple(skipped), "split" in columns, files)
 
 
+def _choose_table(files: Folder | Archive, path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Name of the table to read, and notes of the older ones, which leave nothing out. path: as the user gave it."""
+    names = [name for name in files.top_names() if TABLE_NAME.fullmatch(PurePosixPath(name).name)]
+    names = sorted((name for name in names if not name.startswith("__MACOSX")), key=_preference)
+    if not names:
+        inside = ", ".join(sorted(files.top_names())[:5]) or "nothing"
+        raise UserError(
+            f"data_dir={path} holds no table such as maestro-v3.0.0.csv (it holds {inside}); {WAYS_TO_DATA}"
+        )
+    same = [other for other in names if _preference(other)[:2] == _preference(names[0])[:2]]
+    if len(same) > 1:
+        raise UserError(f"data_dir={path} holds several tables of one version: {', '.join(same)}; keep one of them")
+    note = {"reason": f"an older table than {names[0]}, which is read", "count": 0}
+    older = [other for other in names if _preference(other)[0] != _preference(names[0])[0]]
+    return names[0], [{"track": other, **note} for other in older]
+
+
 def _preference(name: str) -> tuple:
     *version, suffix = TABLE_NAME.fullmatch(PurePosixPath(name).name).groups()
-    return [-int(part) for part in version], suffix, name.count("/"), name
+    return [-int(part) for part in version], suffix, name
 
 
 def _rows(files: Folder | Archive, name: str) -> list[Mapping[str, Any]]:
-    """Rows of a CSV, of a JSON list of records, or of JSON by column: `{column: {"0": value}}`."""
+    """Rows of a CSV, of a JSON list of records, or of JSON by column: `{column: {"0": value}}`, or lists."""
     try:
         text = files.read(name).decode("utf-8-sig")
         if name.endswith(".csv"):
@@ -154,17 +161,19 @@ def _rows(files: Folder | Archive, name: str) -> list[Mapping[str, Any]]:
             rows = list(_records(content)) if isinstance(content, dict) else content
         if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
             raise ValueError("it holds no rows")
-    except (ValueError, csv.Error, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return rows
+    except (ValueError, OSError, csv.Error) as error:
+        if isinstance(error, UserError):  # of an archive's member, which says what is wrong
+            raise
         told = " ".join(str(error).split())[:100]
         raise UserError(f"{name} cannot be read ({type(error).__name__}: {told}); fetch it again") from error
-    return rows
 
 
-def _records(columns: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _records(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    columns = {name: dict(enumerate(found)) if isinstance(found, list) else found for name, found in columns.items()}
     if not all(isinstance(values, dict) for values in columns.values()):
         raise ValueError("its columns hold no rows")
-    keys = dict.fromkeys(key for column in columns.values() for key in column)
-    for key in keys:
+    for key in dict.fromkeys(key for column in columns.values() for key in column):
         yield {column: values.get(key) for column, values in columns.items()}
 
 
@@ -181,9 +190,10 @@ def _performance(row: Mapping[str, Any], folder: str) -> Performance | str:
     if not 0 < duration_seconds < float("inf"):
         return f"duration={texts['duration']!r} is no number of seconds above 0"
     audio = PurePosixPath(texts["audio_filename"].replace("\\", "/"))
+    if not audio.name:
+        return f"audio_filename={texts['audio_filename']!r} names no file"
     if audio.is_absolute() or ".." in audio.parts:
         return f"audio_filename={str(audio)!r} points outside the corpus"
     track, where = str(audio.with_suffix("")), str(PurePosixPath(folder) / audio)
-    return Performance(
-        track, texts["canonical_composer"], texts["canonical_title"], texts["split"], where, duration_seconds
-    )
+    composer, title = texts["canonical_composer"], texts["canonical_title"]
+    return Performance(track, composer, title, texts["split"], where, duration_seconds)

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Opus and the catalogues of Beethoven, Bach, Handel, Busoni, Mozart, Schubert, Haydn, Liszt, Debussy and Scarlatti (K.
@@ -14,7 +16,7 @@ SERIES = re.compile(
     r"etude|mephisto waltz)(?:y|ie)?(?:e?s)? (?:no )?(\d+)\b"
 )
 # The Well-Tempered Clavier has every key once in each of its books, so book and key name the work.
-BOOK = re.compile(r"\b(?:book|wt[ck]) ?(i{1,2}|1|2)\b")
+BOOK = re.compile(r"\b(?:book ?|bk ?|wt[ck] ?|b(?=i))(i{1,2}|1|2)\b")
 KEY = re.compile(r"\b(in )?([a-h])(b| flat| sharp)?(?: ?(major|minor|maj|min|dur|moll))?\b")
 SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
 
@@ -37,6 +39,20 @@ COMMON = {
 NAME_LETTERS = 5
 # Remarks on the performance, not on the work.
 REMARKS = re.compile(r" (?:complete|repeat|selections)\b")
+# Words that tell no work of a form from another: how many, and for what they are.
+COUNTS = {
+    *"""three four five eight nine twelve thirty deux drei quatre trois vier from with without complete repeat selection
+    selections piece pieces piano keyboard""".split()
+}
+# "Nos. 1, 3-5" or "Op. 28, 13 through 18": numbers of pieces, in which a range may stand.
+NUMBERS = re.compile(
+    r"\b(op(?:us)?[ .]*\d+[ ,/]+(?:nos?[ .]*)?|nos?[ .]*)(\d\d?(?:[\s,.&/–-]|\d|\b(?:and|to|through)\b)*)",
+    re.IGNORECASE,
+)
+RANGE = re.compile(r"\b(\d\d?) ?(?:[-–]|to\b|through\b) ?(\d\d?)\b", re.IGNORECASE)
+# "Nocturne 27/2" is Op. 27 No. 2. Opus numbers end below 200.
+SLASHED = re.compile(rf"\b((?:{'|'.join(FORMS)})s?),? (1?\d?\d)/(\d\d?)\b", re.IGNORECASE)
+SEVERAL_NUMBERS = re.compile(r"\bnos? \d+(?: and)? \d+\b")
 
 
 def normalise_title(title: str) -> str:
@@ -53,13 +69,36 @@ def normalise_title(title: str) -> str:
     text = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
     text = " ".join(re.findall(r"[^\W_]+", text))
     text = re.sub(r"\b(?:opus|op)(?= ?\d)", "op", text)
+    text = re.sub(r"(?<=\d)(?=nos?\d)", " ", text)  # op27no2
     return re.sub(rf"\b({CATALOGUE}|nos?)(?=\d)", r"\1 ", text) or title.strip()
 
 
 def expanded(title: str) -> str:
-    """The normalised title with "Nos. 1-3" written out, before the hyphen is lost."""
-    numbers = re.compile(r"\b(nos?\.? *)(\d\d?) ?[-–] ?(\d\d?)\b", re.IGNORECASE)
-    return normalise_title(numbers.sub(lambda m: m[1] + " ".join(map(str, range(int(m[2]), int(m[3]) + 1))), title))
+    """The normalised title, with ranges written out and glued words apart, while case and signs still tell them.
+
+    >>> expanded("PreludesBII, Nos. 1, 3-5"), expanded("Nocturne 27/2")
+    ('preludes bii nos 1 3 4 5', 'nocturne op 27 no 2')
+    """
+    title = re.sub(r"(?<=[a-z])(?<!\bWo)(?=[A-Z])", " ", unicodedata.normalize("NFC", title))
+    title = SLASHED.sub(r"\1 op \2 no \3", title)
+    return normalise_title(NUMBERS.sub(lambda found: found[1] + RANGE.sub(_written_out, found[2]), title))
+
+
+def _written_out(found: re.Match) -> str:
+    first, last = int(found[1]), int(found[2])
+    return " ".join(map(str, range(first, last + 1))) if first < last else found[0]
+
+
+def canonical_names(names: Iterable[str]) -> dict[str, str]:
+    """Every spelling of a name -> the most frequent one of the same normalised name, or of these the accented one.
+
+    >>> canonical_names(["Frederic Chopin", "Frédéric Chopin"])["Frederic Chopin"]
+    'Frédéric Chopin'
+    """
+    counts, best = Counter(names), {}
+    for name in sorted(counts, key=lambda name: (counts[name], sum(not sign.isascii() for sign in name), name)):
+        best[normalise_title(name)] = name
+    return {name: best[normalise_title(name)] for name in counts}
 
 
 @dataclass(frozen=True)
@@ -108,6 +147,16 @@ class Title:
     def series(self) -> list[tuple[str, str]]:
         """Form and number of works counted through: `[("sonata", "21")]`."""
         return SERIES.findall(self.text)
+
+    def is_bare(self) -> bool:
+        """Whether it says a form and no more ("Two Sonatas"), or several numbers of it and not of which book."""
+        if self.entries or self.key or self.book or self.series() or self.names() or not self.form:
+            return False
+        return bool(SEVERAL_NUMBERS.search(self.text)) or not re.search(r"\d", self.text)
+
+    def kind(self) -> frozenset[str]:
+        """Its words by their beginning, but for counts: what a bare title has in common with the works it may be."""
+        return frozenset(word[:NAME_LETTERS] for word in re.findall(r"[^\W\d]{4,}", self.text) if word not in COUNTS)
 
 
 def _numbers(text: str) -> frozenset[int]:

@@ -5,7 +5,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.features.ast import SHIFT_SECONDS, AstFeatures
-from hf_musiclf.models.families.overrides import check_overrides, make_config
+from hf_musiclf.models.families.overrides import checked_overrides, make_config
 
 MODEL_TYPE = ASTConfig.model_type
 
@@ -15,10 +15,14 @@ def max_length_of(window_seconds: float) -> int:
     return round(window_seconds / SHIFT_SECONDS)
 
 
-def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
-    """Config for training from scratch. Raises UserError for fields that ASTConfig does not have or that do not fit."""
-    check_overrides(overrides, ASTConfig(), ["max_length"], "hidden_size, num_hidden_layers")
-    config = make_config(ASTConfig, max_length=max_length_of(window_seconds), **overrides)
+def random_parts(overrides: dict, window_seconds: float) -> tuple[ASTConfig, ASTFeatureExtractor]:
+    """Config and extractor for training from scratch.
+
+    overrides: fields of ASTConfig. Raises UserError for fields that it does not have or that do not fit, and for a
+    window shorter than a patch.
+    """
+    fields = checked_overrides(overrides, ASTConfig(), ["max_length"], "hidden_size, num_hidden_layers")
+    config = make_config(ASTConfig, max_length=max_length_of(window_seconds), **fields)
     if config.hidden_size % config.num_attention_heads:
         raise UserError(
             f"model_config: hidden_size={config.hidden_size} is not a multiple of "
@@ -27,7 +31,7 @@ def random_config(overrides: dict, window_seconds: float) -> ASTConfig:
     if config.num_mel_bins < config.patch_size:
         raise UserError(f"model_config: num_mel_bins={config.num_mel_bins} is less than patch_size={config.patch_size}")
     _check_a_patch_fits(window_seconds, config)
-    return config
+    return config, ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
 
 
 def _check_a_patch_fits(window_seconds: float, config: ASTConfig) -> None:
@@ -36,10 +40,6 @@ def _check_a_patch_fits(window_seconds: float, config: ASTConfig) -> None:
             f"window_seconds={window_seconds} is shorter than one patch of this AST, "
             f"{config.patch_size * SHIFT_SECONDS:.2f} s; raise --window_seconds"
         )
-
-
-def random_extractor(config: ASTConfig) -> ASTFeatureExtractor:
-    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
 
 
 def fit_window(model: ASTForAudioClassification, extractor: ASTFeatureExtractor, window_seconds: float) -> str | None:

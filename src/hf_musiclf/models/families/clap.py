@@ -2,16 +2,19 @@
 
 import math
 
-from transformers import AutoConfig, AutoModelForAudioClassification, ClapAudioConfig, ClapFeatureExtractor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, ClapAudioConfig
 
 from hf_musiclf.errors import UserError
-from hf_musiclf.features.clap import FUSION_MELS, ClapFeatures
+from hf_musiclf.features.clap import ClapFeatures
 from hf_musiclf.models.clap import ClapAudioClassificationConfig, ClapForAudioClassification
-from hf_musiclf.models.families.overrides import check_overrides, make_config
+from hf_musiclf.models.families.overrides import checked_overrides, make_config, own_fields
+from hf_musiclf.models.feature_extraction_clap import ClapWindowFeatureExtractor as Extractor
 
 MODEL_TYPE = ClapAudioClassificationConfig.model_type
 # Model types of the checkpoints that ClapForAudioClassification.from_pretrained takes.
 ACCEPTS = {MODEL_TYPE, "clap", ClapAudioConfig.model_type}
+ZERO_SHOT = True  # its checkpoints have a text tower
+HEAD_FIELDS = ("head_hidden_size", "head_activation", "head_dropout")
 
 # Of the published CLAP, and defaults of ClapFeatureExtractor.
 SAMPLING_RATE, FRAMES_PER_SECOND, HIGHEST_HZ = 48_000, 100, 14_000
@@ -20,39 +23,48 @@ LONGEST_HOP_SECONDS = 0.05
 
 DERIVED = {"hidden_size": "patch_embeds_hidden_size, depths", "num_hidden_layers": "depths"}
 DERIVED["patch_stride"] = "patch_size"
-# Of no effect on the encoder, or with a single value that works.
-NOT_OFFERED = ["projection_dim", "projection_hidden_act", "num_classes", "fusion_type"]
+# Of no effect on the encoder, or with a single value that works. From scratch max_length_s is the window, rounded up:
+# there is nothing to fuse.
+NOT_OFFERED = ["projection_dim", "projection_hidden_act", "num_classes", "enable_fusion", "fusion_type", "aff_block_r"]
 NOT_OFFERED += ["patch_embed_input_channels", "flatten_patch_embeds"]
 
 AutoConfig.register(MODEL_TYPE, ClapAudioClassificationConfig, exist_ok=True)
 AutoModelForAudioClassification.register(ClapAudioClassificationConfig, ClapForAudioClassification, exist_ok=True)
+AutoFeatureExtractor.register(ClapAudioClassificationConfig, Extractor, exist_ok=True)
 
 
-def random_config(overrides: dict, window_seconds: float) -> ClapAudioClassificationConfig:
-    """Config for training from scratch.
+def head_overrides(overrides: dict) -> dict:
+    """HEAD_FIELDS of a new head, checked. Raises UserError for other keys, and for a head that cannot be built."""
+    for key in overrides:
+        if key == "sampling_rate" or key in own_fields(ClapAudioConfig):
+            raise UserError(f"model_config: {key} is a field of the encoder, which the checkpoint brings; leave it out")
+    fields = checked_overrides(overrides, ClapAudioClassificationConfig(), ["audio_config"], ", ".join(HEAD_FIELDS))
+    make_config(ClapAudioClassificationConfig, **fields)
+    return fields
 
-    overrides: `head_hidden_size`, `head_activation`, `head_dropout`, `sampling_rate` in Hz, and fields of
-    ClapAudioConfig; what follows from others (`hidden_size`, ...) is set here. Raises UserError for fields that there
-    are not or that do not fit together, and for a window too long for the spectrogram.
+
+def random_parts(overrides: dict, window_seconds: float) -> tuple[ClapAudioClassificationConfig, Extractor]:
+    """Config and extractor for training from scratch.
+
+    overrides: HEAD_FIELDS, `sampling_rate` in Hz, and fields of ClapAudioConfig; what follows from others
+    (`hidden_size`, ...) is set here. Raises UserError for fields that are not there or do not fit together, and for a
+    window too long for the spectrogram.
     """
-    own = {key: value for key, value in overrides.items() if key.startswith("head_") or key == "sampling_rate"}
-    fields = {key: value for key, value in overrides.items() if key not in own}
-    check_overrides(own, ClapAudioClassificationConfig(), examples="head_hidden_size, head_dropout")
-    for key in fields.keys() & DERIVED:
-        raise UserError(f"model_config: {key} follows from {DERIVED[key]}; set those and leave {key} out")
-    check_overrides(fields, ClapAudioConfig(), NOT_OFFERED, "patch_embeds_hidden_size, depths, head_hidden_size")
-    rate = own.setdefault("sampling_rate", SAMPLING_RATE)
+    head = head_overrides({key: value for key, value in overrides.items() if key.startswith("head_")})
+    rate = overrides.get("sampling_rate", SAMPLING_RATE)
     if isinstance(rate, bool) or not isinstance(rate, int) or rate < FRAMES_PER_SECOND:
         raise UserError(f"model_config: sampling_rate={rate} must be a whole number of Hz, 16000 or 48000 for example")
-    audio = make_config(ClapAudioConfig, **fields)
+    fields = {key: value for key, value in overrides.items() if key not in head and key != "sampling_rate"}
+    for key in fields.keys() & DERIVED:
+        raise UserError(f"model_config: {key} follows from {DERIVED[key]}; set those and leave {key} out")
+    examples = "patch_embeds_hidden_size, depths, head_hidden_size"
+    audio = make_config(ClapAudioConfig, **checked_overrides(fields, ClapAudioConfig(), NOT_OFFERED, examples))
     _check_stages(audio)
     _check_image(audio)
     audio.hidden_size = audio.patch_embeds_hidden_size * 2 ** (len(audio.depths) - 1)
-    audio.num_hidden_layers = len(audio.depths)
     audio.patch_stride = [audio.patch_size, audio.patch_size]
-    config = make_config(ClapAudioClassificationConfig, audio_config=audio, window_seconds=float(window_seconds), **own)
-    _hop_samples(config)
-    return config
+    config = make_config(ClapAudioClassificationConfig, audio_config=audio, **head)
+    return config, _extractor_of(audio, rate, float(window_seconds))
 
 
 def _check_stages(audio: ClapAudioConfig) -> None:
@@ -71,11 +83,6 @@ def _check_stages(audio: ClapAudioConfig) -> None:
                 f"model_config: stage {stage} is {width} wide, no multiple of its {count} heads; change "
                 "patch_embeds_hidden_size or num_attention_heads"
             )
-    if audio.enable_fusion and audio.aff_block_r > audio.patch_embeds_hidden_size:
-        raise UserError(
-            f"model_config: aff_block_r={audio.aff_block_r} exceeds patch_embeds_hidden_size="
-            f"{audio.patch_embeds_hidden_size}; lower it"
-        )
 
 
 def _check_image(audio: ClapAudioConfig) -> None:
@@ -106,62 +113,54 @@ def max_frames(audio: ClapAudioConfig) -> int:
     return audio.spec_size * (audio.spec_size // audio.num_mel_bins)
 
 
-def _hop_samples(config: ClapAudioClassificationConfig) -> int:
+def _hop_samples(audio: ClapAudioConfig, rate: int, window_seconds: float) -> int:
     """10 ms, or what it takes to fit the window into the encoder's frames. Raises UserError above 50 ms."""
-    frames = max_frames(config.audio_config)
-    samples = math.ceil(config.window_seconds) * config.sampling_rate
-    hop = max(config.sampling_rate // FRAMES_PER_SECOND, samples // frames + 1)
-    if hop > LONGEST_HOP_SECONDS * config.sampling_rate:
+    frames = max_frames(audio)
+    hop = max(rate // FRAMES_PER_SECOND, math.ceil(window_seconds) * rate // frames + 1)
+    if hop > LONGEST_HOP_SECONDS * rate:
         raise UserError(
-            f"window_seconds={config.window_seconds} in the {frames} frames of this CLAP makes one every "
-            f"{1000 * hop / config.sampling_rate:.0f} ms, {1000 * LONGEST_HOP_SECONDS:.0f} ms are the limit; lower "
+            f"window_seconds={window_seconds} in the {frames} frames of this CLAP makes one every "
+            f"{1000 * hop / rate:.0f} ms, {1000 * LONGEST_HOP_SECONDS:.0f} ms are the limit; lower "
             "--window_seconds or num_mel_bins, or raise spec_size in --model_config"
         )
     return hop
 
 
-def random_extractor(config: ClapAudioClassificationConfig) -> ClapFeatureExtractor:
-    """Of a config by `random_config`: at 48 kHz and 10 s that of the published CLAP.
+def _extractor_of(audio: ClapAudioConfig, rate: int, window_seconds: float) -> Extractor:
+    """Of a new encoder: at 48 kHz and 10 s that of the published CLAP.
 
     ClapFeatureExtractor knows whole seconds alone, with 10.24 it fails for every shorter clip: a window of a broken
     number of seconds is repeated or padded to the next whole one.
     """
-    hop, rate = _hop_samples(config), config.sampling_rate
-    return ClapFeatureExtractor(
-        feature_size=config.audio_config.num_mel_bins,
+    hop = _hop_samples(audio, rate, window_seconds)
+    return Extractor(
+        feature_size=audio.num_mel_bins,
         sampling_rate=rate,
         hop_length=hop,
         fft_window_size=1 << (2 * hop - 1).bit_length(),  # frames overlap by half or more
         frequency_max=min(HIGHEST_HZ, rate // 2),
-        max_length_s=math.ceil(config.window_seconds),
-        truncation="fusion" if config.audio_config.enable_fusion else "rand_trunc",
-        window_seconds=config.window_seconds,
+        max_length_s=math.ceil(window_seconds),
+        truncation="rand_trunc",
+        window_seconds=window_seconds,
     )
 
 
-def fit_window(model: ClapForAudioClassification, extractor: ClapFeatureExtractor, window_seconds: float) -> str | None:
+def fit_window(model: ClapForAudioClassification, extractor: Extractor, window_seconds: float) -> str | None:
     """Make model and extractor take windows of this length; returns what was done, None where they fit already.
 
     Shorter windows than the extractor's max_length_s are repeated up to it, as CLAP's training did: with a smaller
     max_length_s the encoder would stretch them along time to the size of its input, to a tempo that it has not seen,
-    and be no faster. Longer ones are for fused encoders, which take an overview and three crops; for others they are
-    refused. Where nothing is fused the fusion layers learn nothing, and are frozen lest distributed training wait for
-    their gradients. The window is written into the extractor's and the model's config. Raises UserError.
+    and be no faster. Longer ones, an overview and three crops, are for fused encoders alone. Where nothing is fused the
+    fusion layers are frozen, lest weight decay shrink them. The window is written into the extractor. Raises UserError.
     """
     audio = model.config.audio_config
     _check_extractor(audio, extractor)
-    rate, limit = extractor.sampling_rate, extractor.max_length_s
-    samples, notes = round(window_seconds * rate), []
+    limit, samples, notes = extractor.max_length_s, round(window_seconds * extractor.sampling_rate), []
     longer = samples > extractor.nb_max_samples
     if longer and not (audio.enable_fusion and extractor.truncation == "fusion"):
         raise UserError(
             f"window_seconds={window_seconds} exceeds the {limit} s that this CLAP sees; lower --window_seconds, or "
             "pass a fused CLAP such as laion/clap-htsat-fused"
-        )
-    if longer and extractor.feature_size != FUSION_MELS:
-        raise UserError(
-            f"window_seconds={window_seconds} exceeds {limit} s, above which CLAP's extractor knows {FUSION_MELS} mels "
-            f"alone, not {extractor.feature_size}; lower --window_seconds"
         )
     if samples < extractor.nb_max_samples:
         notes.append(f"windows of {window_seconds} s are repeated or padded to {limit} s")
@@ -173,12 +172,11 @@ def fit_window(model: ClapForAudioClassification, extractor: ClapFeatureExtracto
         patches.fusion_model.requires_grad_(False)
         patches.mel_conv2d.requires_grad_(False)
         notes.append(f"fusion layers are frozen, windows up to {limit} s do not use them")
-    extractor.window_seconds = model.config.window_seconds = float(window_seconds)
-    model.config.sampling_rate = rate
+    extractor.window_seconds = float(window_seconds)
     return "; ".join(notes) or None
 
 
-def _check_extractor(audio: ClapAudioConfig, extractor: ClapFeatureExtractor) -> None:
+def _check_extractor(audio: ClapAudioConfig, extractor: Extractor) -> None:
     """The checkpoint's extractor makes what its encoder takes, or a UserError says what to mend."""
     mels, frames = extractor.feature_size, int(extractor.nb_max_samples) // extractor.hop_length + 1
     channels = 4 if extractor.truncation == "fusion" else 1
@@ -194,5 +192,10 @@ def _check_extractor(audio: ClapAudioConfig, extractor: ClapFeatureExtractor) ->
             )
 
 
+def embeds(model: ClapForAudioClassification) -> bool:
+    """Whether the head takes the pooled output alone; a fused model looks at its inputs as well."""
+    return not model.config.audio_config.enable_fusion
+
+
 make_features = ClapFeatures
-model_class, extractor_class = ClapForAudioClassification, ClapFeatureExtractor
+model_class, extractor_class = ClapForAudioClassification, Extractor

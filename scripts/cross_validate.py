@@ -1,0 +1,74 @@
+"""Cross-validate a recipe: every track is predicted once, by a model that has heard nothing of its group.
+
+    python scripts/cross_validate.py recipes/efficientat_gtzan.py --folds 5 --data_dir my_gtzan
+    python scripts/cross_validate.py recipes/clap_maestro.py --folds 5 --data_dir my_maestro --output_dir runs/cv
+    accelerate launch --num_processes 2 scripts/cross_validate.py recipes/ast_gtzan.py --folds 10 --split_scheme artist
+
+All other flags are the recipe's. Each fold is a run of its own in OUTPUT_DIR/fold_N; the same command again goes on at
+the fold, and in it at the checkpoint, where it stopped. OUTPUT_DIR then holds one report with bootstrap intervals over
+groups and the spread over folds, every prediction, and pictures.
+"""
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+
+
+def load_recipe(path: Path):
+    """The module of a recipe. Raises UserError where the file is none."""
+    from hf_musiclf.errors import UserError
+
+    if not path.is_file():
+        near = ", ".join(str(other) for other in sorted(Path(__file__).parents[1].glob("recipes/*.py")))
+        raise UserError(f"{path} is no file; the recipes are {near}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not (hasattr(module, "main") and hasattr(module, "DEFAULTS")):
+        raise UserError(f"{path} is no recipe: it lacks main or DEFAULTS")
+    return module
+
+
+def main(argv=None) -> dict:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("recipe", type=Path, help="a file of recipes/")
+    parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
+    parser.add_argument("--output_dir", type=Path, help="folder for all folds (default: runs/RECIPE_cv)")
+    args, flags = parser.parse_known_args(argv)
+
+    from hf_musiclf.arguments import parse_recipe
+    from hf_musiclf.crossvalidation import check_folder, combine_folds, describe_folds, run_folds
+    from hf_musiclf.errors import UserError
+    from hf_musiclf.launching import without_paths
+    from hf_musiclf.runs import all_arguments
+
+    if args.folds < 2:
+        raise UserError(f"folds={args.folds} must be 2 or more")
+    recipe = load_recipe(args.recipe)
+    folder = args.output_dir or Path("runs") / f"{args.recipe.stem}_cv"
+    check_folder(folder)
+    is_main = []
+
+    def arguments_of(words):
+        parsed = parse_recipe(recipe.DEFAULTS, words)
+        is_main.append(parsed[2].process_index == 0)
+        return all_arguments(*parsed)
+
+    reports = run_folds(recipe.main, arguments_of, flags, args.folds, folder)
+    if not is_main[0]:
+        return {}
+    command = ["python", "scripts/cross_validate.py", *(sys.argv[1:] if argv is None else argv)]
+    report = combine_folds(reports, folder, shlex.join(without_paths(command)))
+    print(describe_folds(report))
+    print(f"report.json, predictions.csv and pictures: {folder}")
+    return report
+
+
+if __name__ == "__main__":
+    from hf_musiclf.launching import run_script
+
+    run_script(main)

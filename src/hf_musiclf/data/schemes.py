@@ -1,0 +1,94 @@
+"""How splits are drawn: each scheme is called with a table of tracks and a seed, and returns split name -> row indices.
+
+Schemes are classes, since a table that goes to another process is pickled with its schemes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_musiclf.errors import UserError
+from hf_musiclf.splits import SPLITS, check_every_label, grouped_folds, grouped_split, merge_groups
+
+if TYPE_CHECKING:
+    from hf_musiclf.data.tracks import TrackTable
+
+Groups = Sequence[str | None]
+
+
+def groups_of_table(table: "TrackTable") -> Groups:
+    return table.groups
+
+
+def duplicates_of_table(table: "TrackTable") -> Groups:
+    """Every track a group of its own, but for exact duplicates, which stand together."""
+    return merge_groups([f"{row:09d}" for row in range(len(table))], table.column("audio_hash"))
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """A stratified 80/10/10 split that shares no group.
+
+    name: of the scheme. group_word: what a group is, "" for the track itself. instead: the way out where a label has
+    too few groups, for the message. groups_of: table -> `(n,)` group of each row, None where unknown: such rows are
+    trained on. Raises UserError where a label is missing from a split.
+    """
+
+    name: str
+    group_word: str
+    instead: str
+    groups_of: Callable[["TrackTable"], Groups] = groups_of_table
+
+    def __call__(self, table: "TrackTable", seed: int) -> dict[str, np.ndarray]:
+        labels, groups = table.column("label"), self.groups_of(table)
+        splits = grouped_split(labels, groups, seed=seed)
+        told = (groups, self.group_word) if self.group_word else ()
+        check_every_label(splits, labels, table.labels, self.name, self.instead, *told)
+        return splits
+
+    def fold(self, table: "TrackTable", seed: int, n_folds: int, fold: int) -> dict[str, np.ndarray]:
+        """One fold of a cross-validation, see `splits.grouped_folds`. Raises UserError for a label without training."""
+        labels, groups = np.asarray(table.column("label")), self.groups_of(table)
+        splits = grouped_folds(labels, groups, n_folds, fold, seed)
+        for label, name in enumerate(table.labels):
+            if not np.any(labels[splits["train"]] == label):
+                raise UserError(
+                    f"folds={n_folds}: fold {fold} leaves no {name!r} for train; lower --folds, or {self.instead}"
+                )
+        return splits
+
+
+RANDOM = Stratified("random", "", "three tracks a label are the least that can be split", duplicates_of_table)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The train, validation and test that come with the data; the seed changes nothing.
+
+    name: of the scheme. split_of: `(n,)` split of each row, "" where none is stated: such rows are left out. Raises
+    UserError for an empty split, and for a label that training lacks.
+    """
+
+    name: str
+    split_of: tuple[str, ...]
+
+    def __call__(self, table: "TrackTable", seed: int) -> dict[str, np.ndarray]:
+        split_of = np.array(self.split_of)
+        splits = {split: np.flatnonzero(split_of == split) for split in SPLITS}
+        labels = np.asarray(table.column("label"))
+        for split, items in splits.items():
+            if not len(items):
+                others = ", ".join(name for name in table.schemes if name != self.name)
+                raise UserError(
+                    f"split_scheme={self.name}: {table.source.name} has no readable track in {split}; use "
+                    f"--split_scheme {others}"
+                )
+            unseen = np.setdiff1d(labels[items], labels[splits["train"]])
+            if len(unseen):
+                raise UserError(
+                    f"split_scheme={self.name}: {table.source.name} has {table.labels[unseen[0]]!r} in {split} and not "
+                    "in train, so it cannot be learned; correct the split, or use another --split_scheme"
+                )
+        return splits

@@ -1,0 +1,151 @@
+"""A frozen backbone is run once: embeddings of all windows, kept on disk, for a head that is trained on them alone.
+
+The head is trained through the model's own forward pass, with a stand-in for the backbone that hands on what is kept:
+what is computed is what the plain way computes, without its repetitions.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from hf_musiclf.data.window_dataset import EvaluationWindows, collate_windows
+from hf_musiclf.files import write_whole
+
+FORMAT = 1  # of the files; a change makes the cache anew
+
+
+class _StandIn(nn.Module):
+    """In the backbone's place: what comes in is its embedding already, `(batch, dim)`."""
+
+    def forward(self, *args, **kwargs) -> BaseModelOutputWithPooling:
+        embeddings = next(iter([*args, *kwargs.values()]))  # the main input comes first, by place or by name
+        return BaseModelOutputWithPooling(last_hidden_state=embeddings[:, None], pooler_output=embeddings)
+
+
+def without_backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with a stand-in for its backbone: its inputs are embeddings, its head is the model's very own.
+
+    model: of a class whose forward pass takes `pooler_output` of its base model, and nothing else.
+    """
+    light = copy.copy(model)
+    light._modules = {**model._modules, model.base_model_prefix: _StandIn()}
+    return light
+
+
+class EmbeddedWindows(torch.utils.data.Dataset):
+    """Windows by their embeddings. items are `{input name: (dim,) float32, "labels": int}`."""
+
+    def __init__(self, input_name: str, embeddings: np.ndarray, windows: EvaluationWindows):
+        self.input_name, self.embeddings = input_name, torch.from_numpy(embeddings)
+        self.labels = windows.label_of_window
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {self.input_name: self.embeddings[index], "labels": int(self.labels[index])}
+
+
+def collate_embeddings(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """`{input name: (batch, dim), "labels": (batch,)}`."""
+    name = next(iter(items[0]))
+    return {
+        name: torch.stack([item[name] for item in items]),
+        "labels": torch.tensor([item["labels"] for item in items]),
+    }
+
+
+class EmbeddingCache:
+    """Embeddings on disk, a file a track: whole or not there, so that a run that was stopped goes on.
+
+    model, extractor: what they follow from; a change of a weight or a setting leads to another folder. folder: where
+    all of them lie (None: in the cache of `datasets`). precision: of the forward pass, "no" or "bf16".
+    """
+
+    def __init__(self, model: PreTrainedModel, extractor, folder: str | None = None, precision: str = "no"):
+        digest = hashlib.sha256(f"{FORMAT} {type(model).__name__} {precision}".encode())
+        digest.update(json.dumps(extractor.to_dict(), sort_keys=True, default=str).encode())
+        for name, value in sorted(model.base_model.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        root = Path(folder or datasets.config.HF_DATASETS_CACHE) / "hf_musiclf_embeddings"
+        self.folder = root / digest.hexdigest()[:16]
+
+    def path(self, windows: EvaluationWindows, track: int) -> Path:
+        """The file of a track: named by its samples, and by where windows of which length and rate start."""
+        starts = windows.start_of_window[windows.track_of_window == track]
+        about = [windows.hash_of_track[track], windows.window, windows.sampling_rate, *starts.tolist()]
+        return self.folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
+
+    def fill(
+        self,
+        all_windows: Sequence[EvaluationWindows],
+        embed: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+        batch_size: int,
+        workers: int = 0,
+        share: tuple[int, int] = (0, 1),
+        verbose: bool = True,
+    ) -> int:
+        """Compute and write what is not there yet; returns how many windows that were.
+
+        embed: a batch of `collate_windows` -> `(batch, dim)`. share: number of this process and of all of them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        every = {self.path(windows, track): (windows, track) for windows in all_windows for track in windows.tracks()}
+        mine = list(every.items())[share[0] :: share[1]]
+        missing = {path: entry for path, entry in mine if not path.exists()}
+        positions = [np.flatnonzero(windows.track_of_window == track) for windows, track in missing.values()]
+        items = [
+            (windows, int(position))
+            for (windows, _), found in zip(missing.values(), positions, strict=True)
+            for position in found
+        ]
+        loader = torch.utils.data.DataLoader(
+            _Items(items), batch_size=batch_size, num_workers=workers if items else 0, collate_fn=collate_windows
+        )
+        held: list[np.ndarray] = []
+        waiting = [(path, len(found)) for path, found in zip(missing, positions, strict=True)][::-1]
+        with tqdm(total=len(items), desc="Embedding windows", unit="window", disable=not (verbose and items)) as bar:
+            for batch in loader:
+                held += list(embed(batch).float().cpu().numpy())
+                bar.update(len(batch["labels"]))
+                while waiting and len(held) >= waiting[-1][1]:  # all windows of the next track are there
+                    path, size = waiting.pop()
+                    _write(path, np.stack(held[:size]))
+                    held = held[size:]
+        return len(items)
+
+    def read(self, windows: EvaluationWindows) -> np.ndarray:
+        """`(windows, dim)` float32, in their order."""
+        return np.concatenate([np.load(self.path(windows, track)) for track in windows.tracks()])
+
+
+class _Items(torch.utils.data.Dataset):
+    def __init__(self, items: list[tuple[EvaluationWindows, int]]):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        windows, position = self.items[index]
+        return windows[position]
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.save(file, values)
+
+    write_whole(path, write)
