@@ -2,11 +2,11 @@
 
     accelerate launch recipes/efficientat_gtzan.py
     accelerate launch recipes/efficientat_gtzan.py --data_dir GTZAN_FOLDER_OR_ARCHIVE --model mn04_as_mAP_432.pt
-    accelerate launch recipes/efficientat_gtzan.py --train_layers head --learning_rate 1e-2 --num_train_epochs 60
+    accelerate launch recipes/efficientat_gtzan.py --config recipes/configs/head.yaml
     python scripts/cross_validate.py recipes/efficientat_gtzan.py --folds 5 --data_dir GTZAN_FOLDER_OR_ARCHIVE
 
 --model takes a release (mn04_as, mn10_as, mn20_as, ...), which is downloaded, an original .pt file, or a folder. With
---train_layers head the embeddings of all windows are computed once and kept. The model, its report and its card go to
+configs/head.yaml the embeddings of all windows are computed once and kept. The model, its report and its card go to
 --output_dir; the same command again goes on where a killed run stopped. Schmid, Koutini and Widmer, "Efficient
 Large-Scale Audio Tagging Via Transformer-to-CNN Knowledge Distillation", ICASSP 2023.
 
@@ -25,19 +25,23 @@ DEFAULTS = dict(
     dataset="gtzan",
     split_scheme="artist",
     window_seconds=10.0,
-    eval_hop_seconds=5.0,
+    eval_hop_seconds=2.5,
+    windows_per_track=4,
     # model
     model="mn10_as",
     train_layers="all",
-    # augmentation, as the model was trained with
+    # augmentation: mixup as the model was trained with, masks of a third of its size
     mixup_alpha=0.3,
-    mask_bands=48,
-    mask_frames=192,
-    # optimisation
-    num_train_epochs=30,
+    mask_bands=16,
+    mask_frames=64,
+    # optimisation: the head is new, the rest should stay near what it has learnt
+    num_train_epochs=16,
     per_device_train_batch_size=16,
     per_device_eval_batch_size=32,
-    learning_rate=3e-4,
+    learning_rate=1e-4,
+    head_learning_rate=3e-3,
+    layer_lr_decay=0.9,
+    freeze_batch_norm=True,
     warmup_steps=0.1,
     weight_decay=0.0,
     lr_scheduler_type="cosine",

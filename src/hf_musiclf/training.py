@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -70,6 +71,8 @@ class MusicTrainer(Trainer):
         check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
+        if args.freeze_batch_norm:
+            self.frozen += [module for module in loaded.model.modules() if isinstance(module, _BatchNorm)]
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -94,8 +97,9 @@ class MusicTrainer(Trainer):
 
     def _can_embed(self) -> bool:
         """Whether every window has one embedding, whatever is learnt."""
-        backbone = self.loaded.model.base_model
-        if not self.loaded.embeds or any(parameter.requires_grad for parameter in backbone.parameters()):
+        if not self.loaded.embeds:
+            return False
+        if any(parameter.requires_grad for parameter in self.loaded.model.base_model.parameters()):
             return False
         same_windows = isinstance(self.windows["train"], EvaluationWindows) and not self.args.augments
         if not same_windows and self.args.cache_embeddings and self.is_world_process_zero():
@@ -158,15 +162,15 @@ class MusicTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Trainer's own, its groups split by depth where `layer_lr_decay` asks for it."""
-        is_new = self.optimizer is None
+        """Trainer's own, its groups split where `layer_lr_decay` or `head_learning_rate` asks for other rates."""
+        is_new, args = self.optimizer is None, self.args
         optimizer = super().create_optimizer(model)
-        if is_new and self.args.layer_lr_decay < 1:
+        if is_new and (args.layer_lr_decay < 1 or args.head_learning_rate is not None):
             if self.is_fsdp_enabled:  # which trains flat slices, not the parameters of the layers
-                raise UserError("layer_lr_decay does not go with FSDP; leave one out")
-            optimizer.param_groups = _split_by_depth(
-                optimizer.param_groups, learning_rate_scales(self.loaded.model, self.args.layer_lr_decay)
-            )
+                raise UserError("layer_lr_decay and head_learning_rate do not go with FSDP; leave them out")
+            of_head = 1.0 if args.head_learning_rate is None else args.head_learning_rate / args.learning_rate
+            scales = learning_rate_scales(self.loaded.model, args.layer_lr_decay)
+            optimizer.param_groups = _split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -245,12 +249,17 @@ class MusicTrainer(Trainer):
         return other.logits(self.windows["test"])
 
 
-def _split_by_depth(groups: list[dict[str, Any]], scales: Mapping[torch.nn.Parameter, float]) -> list[dict[str, Any]]:
-    """The optimizer's groups, each split by the scale of its parameters' rate; the full rate first, which is logged."""
+def _split_by_scale(
+    groups: list[dict[str, Any]], scales: Mapping[torch.nn.Parameter, float], of_head: float
+) -> list[dict[str, Any]]:
+    """The optimizer's groups, each split by the scale of its parameters' rate; the highest first, which is logged.
+
+    scales: of the backbone's parameters; of_head: of all others.
+    """
     split: dict[tuple[float, int], dict[str, Any]] = {}
     for number, group in enumerate(groups):
         for parameter in group["params"]:
-            scale = scales.get(parameter, 1.0)
+            scale = scales.get(parameter, of_head)
             part = split.setdefault((-scale, number), {**group, "lr": group["lr"] * scale, "params": []})
             part["params"].append(parameter)
     return [split[key] for key in sorted(split)]

@@ -24,6 +24,12 @@ class RecipeTrainingArguments(TrainingArguments):
             "every window, keep the embeddings in --cache_dir, and train the head on them."
         },
     )
+    freeze_batch_norm: bool = field(
+        default=False,
+        metadata={
+            "help": "Batch norms keep the statistics of the checkpoint, their scales and shifts learn; for small data."
+        },
+    )
     mixup_alpha: float = field(
         default=0.0, metadata={"help": "Mix each training window with another one, share of Beta(alpha, alpha); 0: no."}
     )
@@ -36,6 +42,9 @@ class RecipeTrainingArguments(TrainingArguments):
     layer_lr_decay: float = field(
         default=1.0,
         metadata={"help": "Learning rate of each encoder layer over that of the layer above it; 1: the same for all."},
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the classification head. Default: --learning_rate."}
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better model. Default: never."}
@@ -51,6 +60,8 @@ class RecipeTrainingArguments(TrainingArguments):
         for name in ("mixup_alpha", "mask_bands", "mask_frames"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
+        if self.head_learning_rate is not None and not 0 <= self.head_learning_rate < float("inf"):
+            raise UserError(f"head_learning_rate={self.head_learning_rate} must be 0 or more")
         if not 0 < self.layer_lr_decay <= 1:
             raise UserError(f"layer_lr_decay={self.layer_lr_decay} must lie in (0, 1]")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
