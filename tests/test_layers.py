@@ -17,7 +17,7 @@ LAYERS = [
     {"arguments", "launching"},
     {"data", "features", "plots", "augmentation"},
     {"models"},
-    {"inference", "runs", "embeddings"},
+    {"inference", "runs", "embeddings", "callbacks"},
     {"report"},
     {"training", "cards", "crossvalidation"},
 ]

@@ -7,10 +7,10 @@ import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.data.window_dataset import RandomWindows
 from hf_musiclf.files import is_disk_full
 from hf_musiclf.runs import is_whole_checkpoint
-from hf_musiclf.training import EpochCallback, _EarlyStopping
 
 
 class Numbers(RandomWindows):
@@ -61,10 +61,10 @@ def test_early_stopping_keeps_its_patience_across_a_resume(tmp_path):
         output_dir=str(tmp_path), eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
         metric_for_best_model="track_accuracy", use_cpu=True,
     )  # fmt: skip
-    before = _EarlyStopping(3)
+    before = EarlyStopping(3)
     before.early_stopping_patience_counter = 2
-    state = TrainerState(stateful_callbacks={"_EarlyStopping": before.state()})
-    after = _EarlyStopping(3)
+    state = TrainerState(stateful_callbacks={"EarlyStopping": before.state()})
+    after = EarlyStopping(3)
     after.on_train_begin(args, state, TrainerControl())
     assert after.early_stopping_patience_counter == 2
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, set_seed
+from transformers import EvalPrediction, Trainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.augmentation import mask_spectrograms, mixed_cross_entropy, mixup
+from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
@@ -24,32 +25,11 @@ from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embed
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.metrics import classification_metrics
-from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales
+from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, split_by_scale
 from hf_musiclf.models.loading import LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
-
-
-class EpochCallback(TrainerCallback):
-    """Tells random training windows which epoch begins, before any worker of that epoch starts.
-
-    Accelerate tells a dataset only where one process runs.
-    """
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        if isinstance(train_dataloader.dataset, RandomWindows):
-            train_dataloader.dataset.set_epoch(int(state.epoch or 0))
-
-
-class _EarlyStopping(EarlyStoppingCallback):
-    """Keeps its patience across a resume, which Transformers' own starts anew."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        if isinstance(saved, dict):
-            self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
 
 
 class MusicTrainer(Trainer):
@@ -77,7 +57,7 @@ class MusicTrainer(Trainer):
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
         if args.early_stopping_patience is not None:
-            callbacks.append(_EarlyStopping(args.early_stopping_patience))
+            callbacks.append(EarlyStopping(args.early_stopping_patience))
         super().__init__(
             model=loaded.model,
             args=args,
@@ -113,14 +93,14 @@ class MusicTrainer(Trainer):
     def _embed(self, cache_dir: str | None) -> None:
         """Run the backbone over all windows, as far as that is not kept, and go on with the head alone."""
         model, args = self.loaded.model, self.args
-        backbone = model.base_model.eval()
+        model.base_model.eval()
         cache = EmbeddingCache(model, self.features.extractor, cache_dir, self.accelerator.mixed_precision)
 
         @torch.no_grad()
         def embed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             inputs = self.features(batch["waveforms"].to(args.device), batch["lengths"])
             with self.compute_loss_context_manager():
-                return backbone(**inputs).pooler_output
+                return model.base_model(**inputs).pooler_output
 
         everything = list(self.windows.values())
         of_batch = (args.per_device_eval_batch_size, args.dataloader_num_workers)
@@ -170,7 +150,7 @@ class MusicTrainer(Trainer):
                 raise UserError("layer_lr_decay and head_learning_rate do not go with FSDP; leave them out")
             of_head = 1.0 if args.head_learning_rate is None else args.head_learning_rate / args.learning_rate
             scales = learning_rate_scales(self.loaded.model, args.layer_lr_decay)
-            optimizer.param_groups = _split_by_scale(optimizer.param_groups, scales, of_head)
+            optimizer.param_groups = split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -247,22 +227,6 @@ class MusicTrainer(Trainer):
         """`(windows, labels)` of the test split by another model that takes the same features, a baseline."""
         other = MusicTrainer(replace(self.loaded, model=model, embeds=False), self.windows, self.args)
         return other.logits(self.windows["test"])
-
-
-def _split_by_scale(
-    groups: list[dict[str, Any]], scales: Mapping[torch.nn.Parameter, float], of_head: float
-) -> list[dict[str, Any]]:
-    """The optimizer's groups, each split by the scale of its parameters' rate; the highest first, which is logged.
-
-    scales: of the backbone's parameters; of_head: of all others.
-    """
-    split: dict[tuple[float, int], dict[str, Any]] = {}
-    for number, group in enumerate(groups):
-        for parameter in group["params"]:
-            scale = scales.get(parameter, of_head)
-            part = split.setdefault((-scale, number), {**group, "lr": group["lr"] * scale, "params": []})
-            part["params"].append(parameter)
-    return [split[key] for key in sorted(split)]
 
 
 def train_and_evaluate(

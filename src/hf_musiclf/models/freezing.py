@@ -3,6 +3,9 @@
 All of it is read off the model's class.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -78,6 +81,22 @@ def learning_rate_scales(model: PreTrainedModel, decay: float) -> dict[nn.Parame
         for module in modules:
             depth_of.update(dict.fromkeys(module.parameters(), depth))
     return {parameter: decay**depth for parameter, depth in depth_of.items()}
+
+
+def split_by_scale(
+    groups: list[dict[str, Any]], scales: Mapping[nn.Parameter, float], of_head: float
+) -> list[dict[str, Any]]:
+    """The optimizer's groups, each split by the scale of its parameters' rate; the highest first, which is logged.
+
+    scales: of the backbone's parameters; of_head: of all others.
+    """
+    split: dict[tuple[float, int], dict[str, Any]] = {}
+    for number, group in enumerate(groups):
+        for parameter in group["params"]:
+            scale = scales.get(parameter, of_head)
+            part = split.setdefault((-scale, number), {**group, "lr": group["lr"] * scale, "params": []})
+            part["params"].append(parameter)
+    return [split[key] for key in sorted(split)]
 
 
 def _behind(module: nn.Module, last: nn.Module) -> list[nn.Module]:
