@@ -42,23 +42,34 @@ def main(argv=None) -> dict:
 
     from hf_musiclf.arguments import parse_recipe
     from hf_musiclf.crossvalidation import check_folder, combine_folds, describe_folds, run_folds
+    from hf_musiclf.data.loading import load_tracks
     from hf_musiclf.errors import UserError
     from hf_musiclf.launching import without_paths
     from hf_musiclf.runs import all_arguments
 
     if args.folds < 2:
         raise UserError(f"folds={args.folds} must be 2 or more")
+    for flag in ("--fold", "--resume_from_checkpoint"):
+        if any(word.partition("=")[0] == flag for word in flags):
+            raise UserError(f"{flag} would be the same for every fold; leave it out")
     recipe = load_recipe(args.recipe)
     folder = args.output_dir or Path("runs") / f"{args.recipe.stem}_cv"
     check_folder(folder)
     is_main = []
 
-    def arguments_of(words):
+    def about(words):
         parsed = parse_recipe(recipe.DEFAULTS, words)
         is_main.append(parsed[2].process_index == 0)
-        return all_arguments(*parsed)
+        return all_arguments(*parsed), lambda: load_tracks(parsed[0], verbose=False).digest()
 
-    reports = run_folds(recipe.main, arguments_of, flags, args.folds, folder)
+    def run_fold(words):
+        ours, sys.argv = sys.argv, [str(args.recipe), *words]  # from which a run knows its command
+        try:
+            return recipe.main(words)
+        finally:
+            sys.argv = ours
+
+    reports = run_folds(run_fold, about, flags, args.folds, folder)
     if not is_main[0]:
         return {}
     command = ["python", "scripts/cross_validate.py", *(sys.argv[1:] if argv is None else argv)]

@@ -125,6 +125,13 @@ def test_another_weight_setting_precision_or_window_is_another_embedding(model, 
         assert folder() == folder(other)
         next(other.base_model.parameters()).view(-1)[0] += 1e-6
     assert len({folder(), folder(other), folder(extractor=extractor(mean=-4.0)), folder(precision="bf16")}) == 4
+    twin = ASTForAudioClassification(type(model.config)(**{**model.config.to_dict(), "hidden_act": "relu"}))
+    twin.load_state_dict(model.state_dict())
+    relabelled = ASTForAudioClassification(
+        type(model.config)(**{**model.config.to_dict(), "id2label": {0: "a", 1: "b"}})
+    )
+    relabelled.base_model.load_state_dict(model.base_model.state_dict())
+    assert folder(twin) != folder() == folder(relabelled)
     cache, part = EmbeddingCache(model, extractor(), str(tmp_path)), windows["test"]
     assert len({cache.path(part, track) for track in part.tracks()}) == len(part.rows)
     before = cache.path(part, 0)

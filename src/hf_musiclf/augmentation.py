@@ -10,7 +10,8 @@ def mask_spectrograms(
 
     spectrograms: `(batch, ..., frames, bands)`. max_bands, max_frames: a mask is 0 to so many wide, uniformly, and lies
     anywhere. generator: on the CPU. Returns a new tensor of the same shape (SpecAugment without warping: Park et al.,
-    Interspeech 2019; masks of its own for each item, as EfficientAT's training has them).
+    Interspeech 2019, with masks of its own for each item. EfficientAT's own training fills them with another value, 0
+    of the unscaled logarithm, and jitters the limits of the mel bands, which is left out here).
     """
     frames, bands = spectrograms.shape[-2:]
     hidden = torch.zeros(len(spectrograms), frames, bands, dtype=torch.bool)

@@ -18,27 +18,27 @@ from hf_musiclf.runs import REPORT_FILE, finished_report
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 CONFIDENCE = 0.95
 # What a combined report takes over from its folds, in which it is the same.
-OF_A_FOLD = ("fold", "output_dir")
+OF_A_FOLD = ("fold", "output_dir", "data_dir", "cache_dir")
 SHARED = ("recipe", "seed", "versions", "split_seed", "model", "sampling_rate", "window_seconds")
 
 
 def run_folds(
     main: Callable[[Sequence[str]], dict[str, Any]],
-    arguments_of: Callable[[Sequence[str]], dict[str, Any]],
+    about: Callable[[Sequence[str]], tuple[dict[str, Any], Callable[[], str]]],
     flags: Sequence[str],
     folds: int,
     output_dir: Path,
 ) -> list[dict[str, Any]]:
     """The reports of all folds; finished ones are read, the others run, or resumed, in `output_dir/fold_N`.
 
-    main: the recipe's. arguments_of: flags -> all fields of its arguments. Raises UserError where a fold was finished
-    with other arguments.
+    main: the recipe's. about: flags -> all fields of its arguments, and what makes the digest of the tracks in their
+    splits. Raises UserError where a fold was finished with other arguments or other tracks.
     """
     reports = []
     for fold in range(folds):
         folder = output_dir / f"fold_{fold + 1}"
         words = [*flags, f"--folds={folds}", f"--fold={fold}", f"--output_dir={folder}"]
-        report = finished_report(folder, arguments_of(words))
+        report = finished_report(folder, *about(words))
         if report is None:
             print(f"fold {fold + 1} of {folds}", flush=True)
             report = main(words)

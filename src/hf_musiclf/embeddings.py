@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+import transformers
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -23,6 +24,17 @@ from hf_musiclf.data.window_dataset import EvaluationWindows, collate_windows
 from hf_musiclf.files import write_whole
 
 FORMAT = 1  # of the files; a change makes the cache anew
+# Fields of a config that change no embedding.
+OF_THE_HEAD = {
+    "label2id",
+    "id2label",
+    "problem_type",
+    "architectures",
+    "hop_seconds",
+    "auto_map",
+    "_name_or_path",
+    "dtype",
+}
 
 
 class _StandIn(nn.Module):
@@ -74,8 +86,11 @@ class EmbeddingCache:
     """
 
     def __init__(self, model: PreTrainedModel, extractor, folder: str | None = None, precision: str = "no"):
-        digest = hashlib.sha256(f"{FORMAT} {type(model).__name__} {precision}".encode())
-        digest.update(json.dumps(extractor.to_dict(), sort_keys=True, default=str).encode())
+        digest = hashlib.sha256(f"{FORMAT} {type(model).__name__} {precision} {transformers.__version__}".encode())
+        config = model.base_model.config.to_dict()
+        settings = {key: value for key, value in config.items() if key not in OF_THE_HEAD}
+        for facts in (settings, extractor.to_dict()):
+            digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, value in sorted(model.base_model.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,14 +103,20 @@ def all_arguments(
     return {**dataclasses.asdict(data_args), **dataclasses.asdict(model_args), **training_args.to_dict()}
 
 
-def finished_report(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished_report(
+    folder: Path, arguments: Mapping[str, Any], tracks_digest: Callable[[], str]
+) -> dict[str, Any] | None:
     """The report of the finished run in a folder, None where there is none or it is to be overwritten.
 
-    arguments: see `all_arguments`. Raises UserError where the run had other ones.
+    arguments: see `all_arguments`. tracks_digest: of the tracks in their splits, asked where there is a run. Raises
+    UserError where the run had other ones.
     """
     if arguments["overwrite_output_dir"] or not (folder / REPORT_FILE).is_file():
         return None
     _refuse_other_arguments(folder, "a finished run", arguments)
+    earlier, now = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["tracks"], tracks_digest()
+    if earlier != now:
+        raise UserError(f"output_dir={folder} holds a finished run with other tracks ({earlier}, now {now}); {WAY_OUT}")
     return json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
 
 

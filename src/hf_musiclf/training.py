@@ -1,5 +1,6 @@
 """The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
 
+import copy
 import sys
 import time
 from collections.abc import Mapping
@@ -26,10 +27,13 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, split_by_scale
-from hf_musiclf.models.loading import LoadedModel, quiet_transformers
+from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
+
+# Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
+HEAD_LEARNING_RATE = 3e-3
 
 
 class MusicTrainer(Trainer):
@@ -51,7 +55,7 @@ class MusicTrainer(Trainer):
         check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
-        if args.freeze_batch_norm:
+        if args.freeze_batch_norm and loaded.facts.get("start") != FROM_SCRATCH:
             self.frozen += [module for module in loaded.model.modules() if isinstance(module, _BatchNorm)]
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
@@ -71,6 +75,7 @@ class MusicTrainer(Trainer):
         )
         if args.mixup_alpha:
             self.model_accepts_loss_kwargs = False  # a mixed loss is a mean over its batch: Trainer is to divide it
+        self._last_draw = (-1, 0)
         self.embedded: dict[str, EmbeddedWindows] = {}
         if self._can_embed():
             self._embed(cache_dir)
@@ -132,14 +137,24 @@ class MusicTrainer(Trainer):
     def _augmented_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Loss of a batch whose spectrograms are masked, and mixed with each other."""
         name, args = self.features.extractor.model_input_names[0], self.args
-        inputs[name] = mask_spectrograms(inputs[name], args.mask_bands, args.mask_frames)
+        draw = self._draw_of_this_batch()
+        inputs[name] = mask_spectrograms(inputs[name], args.mask_bands, args.mask_frames, draw)
         if not args.mixup_alpha:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs.pop("labels")
-        inputs[name], partner, share = mixup(inputs[name], args.mixup_alpha)
+        inputs[name], partner, share = mixup(inputs[name], args.mixup_alpha, draw)
         outputs = model(**inputs)
         loss = mixed_cross_entropy(outputs["logits"], labels, partner, share, args.label_smoothing_factor)
         return (loss, outputs) if return_outputs else loss
+
+    def _draw_of_this_batch(self) -> torch.Generator:
+        """Of seed, step, batch within it and process: the same after a resume, another on every process."""
+        step, number = self.state.global_step, 0
+        if self._last_draw[0] == step:
+            number = self._last_draw[1] + 1
+        self._last_draw = (step, number)
+        entropy = np.random.SeedSequence([self.args.seed, step, number, self.args.process_index])
+        return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Trainer's own, its groups split where `layer_lr_decay` or `head_learning_rate` asks for other rates."""
@@ -227,6 +242,28 @@ class MusicTrainer(Trainer):
         """`(windows, labels)` of the test split by another model that takes the same features, a baseline."""
         other = MusicTrainer(replace(self.loaded, model=model, embeds=False), self.windows, self.args)
         return other.logits(self.windows["test"])
+
+
+def train_head_first(
+    loaded: LoadedModel, windows: dict[str, EvaluationWindows], args: RecipeTrainingArguments, cache_dir: str | None
+) -> None:
+    """Train the new head alone for `args.head_first_epochs`, on kept embeddings; then every layer may learn as before.
+
+    A head that starts at random pulls the backbone away from what it has learnt: first the probe, then fine-tuning
+    (LP-FT; Kumar et al., ICLR 2022). windows: all of them, see `cut_windows`. Nothing is written but embeddings.
+    """
+    learns = [(parameter, parameter.requires_grad) for parameter in loaded.model.parameters()]
+    loaded.model.base_model.requires_grad_(False)
+    of_head = copy.copy(args)
+    of_head.num_train_epochs, of_head.max_steps = args.head_first_epochs, -1
+    of_head.learning_rate, of_head.head_learning_rate, of_head.layer_lr_decay = HEAD_LEARNING_RATE, None, 1.0
+    of_head.mixup_alpha, of_head.mask_bands, of_head.mask_frames = 0.0, 0, 0
+    of_head.eval_strategy, of_head.save_strategy, of_head.load_best_model_at_end = "no", "no", False
+    of_head.logging_strategy, of_head.early_stopping_patience, of_head.cache_embeddings = "no", None, True
+    with quiet_transformers():
+        MusicTrainer(loaded, windows, of_head, cache_dir).train()
+    for parameter, learnt in learns:
+        parameter.requires_grad_(learnt)
 
 
 def train_and_evaluate(

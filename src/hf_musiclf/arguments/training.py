@@ -43,6 +43,12 @@ class RecipeTrainingArguments(TrainingArguments):
         default=1.0,
         metadata={"help": "Learning rate of each encoder layer over that of the layer above it; 1: the same for all."},
     )
+    head_first_epochs: int = field(
+        default=0,
+        metadata={
+            "help": "Before all layers learn: epochs of the new head alone, on embeddings of all windows; 0: none."
+        },
+    )
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the classification head. Default: --learning_rate."}
     )
@@ -62,6 +68,10 @@ class RecipeTrainingArguments(TrainingArguments):
                 raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
         if self.head_learning_rate is not None and not 0 <= self.head_learning_rate < float("inf"):
             raise UserError(f"head_learning_rate={self.head_learning_rate} must be 0 or more")
+        if self.head_learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(f"learning_rate={self.learning_rate} with a head_learning_rate; use --train_layers head")
+        if self.head_first_epochs < 0:
+            raise UserError(f"head_first_epochs={self.head_first_epochs} must be 0 or more")
         if not 0 < self.layer_lr_decay <= 1:
             raise UserError(f"layer_lr_decay={self.layer_lr_decay} must lie in (0, 1]")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:

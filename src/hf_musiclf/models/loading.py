@@ -20,6 +20,7 @@ from hf_musiclf.models.families import ast, clap, efficientat
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 
+FROM_SCRATCH = "from scratch"
 FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast, clap, efficientat)}
 
 
@@ -69,11 +70,11 @@ def load_classifier(
             flush=True,
         )
     local = Path(args.model).exists()  # a path of this machine is nobody else's business
-    start = "from scratch" if args.model == "random" else "from a checkpoint of one's own" if local else args.model
+    start = FROM_SCRATCH if args.model == "random" else "from a checkpoint of one's own" if local else args.model
     on_the_hub = not (local or args.model == "random" or args.model in getattr(family, "RELEASES", ()))
     base = args.model if on_the_hub else None
     about = {"class": name, "own_code": type(model)._auto_class is not None, "base_model": base, "start": start}
-    embeds = getattr(family, "embeds", lambda model: True)(model)
+    embeds = getattr(family, "embeds", lambda model: False)(model)
     return LoadedModel(model, features, {**about, **counts, "notes": notes}, embeds)
 
 

@@ -69,5 +69,10 @@ def fit_window(model: ASTForAudioClassification, extractor: ASTFeatureExtractor,
     return f"position embeddings interpolated from {before[1]} to {after[1]} steps in time"
 
 
+def embeds(model: ASTForAudioClassification) -> bool:
+    """Whether the head takes the pooled output of the backbone alone: always."""
+    return True
+
+
 make_features = AstFeatures
 model_class, extractor_class = ASTForAudioClassification, ASTFeatureExtractor

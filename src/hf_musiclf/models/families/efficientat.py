@@ -136,5 +136,10 @@ def _set_window(extractor: EfficientAtFeatureExtractor, window_seconds: float) -
         raise UserError(f"{error}; raise --window_seconds") from error
 
 
+def embeds(model: EfficientAtForAudioClassification) -> bool:
+    """Whether the head takes the pooled output of the backbone alone: always."""
+    return True
+
+
 make_features = EfficientAtFeatures
 model_class, extractor_class = EfficientAtForAudioClassification, EfficientAtFeatureExtractor
