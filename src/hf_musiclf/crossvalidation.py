@@ -12,13 +12,13 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class
-from hf_musiclf.report import with_interval
+from hf_musiclf.report import name_classes, with_interval
 from hf_musiclf.runs import REPORT_FILE, finished_report
 
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 CONFIDENCE = 0.95
-# What a combined report takes over from its folds, in which it is the same.
-OF_A_FOLD = ("fold", "output_dir", "data_dir", "cache_dir")
+# Arguments that differ between folds; and what a combined report takes over from them, in which it is the same.
+OF_A_FOLD = ("fold", "output_dir")
 SHARED = ("recipe", "seed", "versions", "split_seed", "model", "sampling_rate", "window_seconds")
 
 
@@ -66,7 +66,7 @@ def combine_folds(reports: Sequence[Mapping[str, Any]], output_dir: Path, comman
     resamples = reports[0]["arguments"]["bootstrap_resamples"]
     label_ids = [labels.index(row["label"]) for row in rows]
     scores = score_windows(probabilities, label_ids, groups=groups, n_resamples=resamples)
-    scores["per_class"] = [{"label": label, **row} for label, row in zip(labels, scores["per_class"], strict=True)]
+    name_classes(scores, labels)
     majority = max(np.bincount(label_ids)) / len(label_ids)
     report = {
         **{key: reports[0][key] for key in SHARED},
@@ -77,9 +77,7 @@ def combine_folds(reports: Sequence[Mapping[str, Any]], output_dir: Path, comman
         "majority_class_accuracy": float(majority),
         "folds": _over_folds([fold["test"]["track"] for fold in reports]),
         "seconds": sum(fold["training"]["seconds_since_start_or_resume"] for fold in reports),
-        "arguments": {
-            key: value for key, value in reports[0]["arguments"].items() if key not in ("fold", "output_dir")
-        },
+        "arguments": {key: value for key, value in reports[0]["arguments"].items() if key not in OF_A_FOLD},
     }
     _write(report, rows, output_dir)
     return report

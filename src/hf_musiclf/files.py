@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, then renamed; and how a full disk is told."""
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -40,6 +41,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Hex digest of a file, read a megabyte at a time. algorithm: a name of hashlib; no secret hangs on it."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_disk_full(error: BaseException) -> bool:

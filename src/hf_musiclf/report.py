@@ -4,7 +4,7 @@ import csv
 import datetime
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,8 +71,13 @@ def score_split(
         n_resamples=n_resamples,
     )
     for level in scores.values():
-        level["per_class"] = [{"label": label, **row} for label, row in zip(labels, level["per_class"], strict=True)]
+        name_classes(level, labels)
     return scores
+
+
+def name_classes(scores: dict[str, Any], labels: Sequence[str]) -> None:
+    """Put the label's name first in every per-class row of `metrics.classification_metrics`, in place."""
+    scores["per_class"] = [{"label": label, **row} for label, row in zip(labels, scores["per_class"], strict=True)]
 
 
 def build_report(

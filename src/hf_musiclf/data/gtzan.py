@@ -6,7 +6,6 @@ IEEE Transactions on Multimedia 17(11), 2015. `scripts/build_gtzan_index.py` mak
 """
 
 import csv
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files as package_files
@@ -28,7 +27,7 @@ from hf_musiclf.data.tracks import (
     track_features,
 )
 from hf_musiclf.errors import UserError
-from hf_musiclf.files import FULL_DISK_ERRNOS
+from hf_musiclf.files import FULL_DISK_ERRNOS, file_digest
 from hf_musiclf.reach import hub_is_out_of_reach
 from hf_musiclf.splits import SPLITS
 
@@ -189,10 +188,7 @@ def download_archive() -> Path:
             raise
         reason = "the Hub cannot be reached" if local else type(error).__name__
         raise UserError(f"GTZAN cannot be downloaded from {HUB_ID} ({reason}); {WAYS_TO_DATA}") from error
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != HUB_MD5:
-        raise UserError(f"{path} has MD5 {digest.hexdigest()}, GTZAN's archive has {HUB_MD5}; delete it and try again")
+    digest = file_digest(path, "md5")
+    if digest != HUB_MD5:
+        raise UserError(f"{path} has MD5 {digest}, GTZAN's archive has {HUB_MD5}; delete it and try again")
     return path

@@ -1,6 +1,5 @@
 """EfficientAT, MobileNetV3 taught by transformers on AudioSet (Schmid, Koutini and Widmer, ICASSP 2023)."""
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 from hf_musiclf.data.download import download_file
 from hf_musiclf.errors import UserError
 from hf_musiclf.features.efficientat import EfficientAtFeatures
+from hf_musiclf.files import file_digest
 from hf_musiclf.models.efficientat import EfficientAtConfig, EfficientAtForAudioClassification
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.efficientat_folders import save_folder
@@ -35,7 +35,6 @@ RELEASES = {
     "mn40_as_ext": (4.0, 487, None),
 }
 PARAMETERS_AT_FULL_WIDTH, BYTES_A_PARAMETER = 4.9e6, 4  # they grow with the square of the width, roughly
-HASH_BYTES = 1 << 20
 
 AutoConfig.register(MODEL_TYPE, EfficientAtConfig, exist_ok=True)
 AutoModelForAudioClassification.register(EfficientAtConfig, EfficientAtForAudioClassification, exist_ok=True)
@@ -75,11 +74,7 @@ def _converted(path: Path, width: float | None = None) -> Path:
     """
     if not path.is_file():
         load_original(path)  # which says what is wrong
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(HASH_BYTES):
-            digest.update(chunk)
-    folder = _cache() / f"{path.stem}-{digest.hexdigest()[:16]}"
+    folder = _cache() / f"{path.stem}-{file_digest(path, 'sha256')[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if folder.is_dir():
