@@ -17,7 +17,8 @@ from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.launching import run_script
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.runs import start_run
-from hf_musiclf.training import MusicTrainer, train_and_evaluate
+from hf_musiclf.stages import make_trainer
+from hf_musiclf.training import train_and_evaluate
 
 DEFAULTS = dict(
     # data
@@ -60,7 +61,7 @@ def main(argv=None):
         model_args, tracks.labels, data_args.window_seconds, "audio-spectrogram-transformer", verbose=run.is_main
     )
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)
-    trainer = MusicTrainer(loaded, windows, training_args, data_args.cache_dir)
+    trainer = make_trainer(run, loaded, tracks, windows, data_args, training_args)
     return train_and_evaluate(trainer, run, tracks)
 
 

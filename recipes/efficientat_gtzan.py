@@ -13,14 +13,13 @@ Large-Scale Audio Tagging Via Transformer-to-CNN Knowledge Distillation", ICASSP
 Expected: not measured yet on all of GTZAN, see recipes/README.md for what was.
 """
 
-from dataclasses import replace
-
 from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.launching import run_script
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.runs import start_run
-from hf_musiclf.training import MusicTrainer, train_and_evaluate, train_head_first
+from hf_musiclf.stages import make_trainer
+from hf_musiclf.training import train_and_evaluate
 
 DEFAULTS = dict(
     # data
@@ -69,10 +68,7 @@ def main(argv=None):
     tracks = load_tracks(data_args, verbose=run.is_main)
     loaded = load_classifier(model_args, tracks.labels, data_args.window_seconds, "efficientat", verbose=run.is_main)
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)
-    if training_args.head_first_epochs:
-        every = cut_windows(tracks, replace(data_args, train_windows="all"), loaded.features.sampling_rate)
-        train_head_first(loaded, every, training_args, data_args.cache_dir)
-    trainer = MusicTrainer(loaded, windows, training_args, data_args.cache_dir)
+    trainer = make_trainer(run, loaded, tracks, windows, data_args, training_args)
     return train_and_evaluate(trainer, run, tracks)
 
 

@@ -50,11 +50,15 @@ def _to_transformers(path: Path, folder: Path, labels: Path | None) -> str:
 def _to_original(folder: Path, file: Path) -> str:
     import torch
 
+    from hf_musiclf.errors import UserError
     from hf_musiclf.files import write_whole
     from hf_musiclf.models.efficientat_checkpoints import to_original
     from hf_musiclf.models.efficientat_folders import load_folder
 
-    state_dict = to_original(load_folder(folder).state_dict())
+    model = load_folder(folder)
+    if model.config.head_type != "projection":
+        raise UserError(f"{folder} has a head of type {model.config.head_type!r}, which an original file cannot hold")
+    state_dict = to_original(model.state_dict())
     write_whole(file, lambda beside: torch.save(state_dict, beside))
     return f"{file}: {len(state_dict)} entries"
 

@@ -1,15 +1,17 @@
-"""Cross-validate a recipe: every track is predicted once, by a model that has heard nothing of its group.
+"""Cross-validate a recipe: every track of known group is predicted once, by a model that heard nothing of that group.
 
     python scripts/cross_validate.py recipes/efficientat_gtzan.py --folds 5 --data_dir my_gtzan
     python scripts/cross_validate.py recipes/clap_maestro.py --folds 5 --data_dir my_maestro --output_dir runs/cv
     accelerate launch --num_processes 2 scripts/cross_validate.py recipes/ast_gtzan.py --folds 10 --split_scheme artist
 
-All other flags are the recipe's. Each fold is a run of its own in OUTPUT_DIR/fold_N; the same command again goes on at
-the fold, and in it at the checkpoint, where it stopped. OUTPUT_DIR then holds one report with bootstrap intervals over
-groups and the spread over folds, every prediction, and pictures.
+All other flags are the recipe's. Every fold is drawn before the first one trains. Each is a run of its own in
+OUTPUT_DIR/fold_N, N from 1; the same command again goes on at the fold, and in it at the checkpoint, where it stopped.
+OUTPUT_DIR then holds one report with bootstrap intervals over groups and the spread over folds, every prediction, and
+pictures. Tracks of unknown group are trained on and never tested; the report counts them.
 """
 
 import argparse
+import functools
 import importlib.util
 import shlex
 import sys
@@ -41,11 +43,10 @@ def main(argv=None) -> dict:
     args, flags = parser.parse_known_args(argv)
 
     from hf_musiclf.arguments import parse_recipe
-    from hf_musiclf.crossvalidation import check_folder, combine_folds, describe_folds, run_folds
-    from hf_musiclf.data.loading import load_tracks
+    from hf_musiclf.crossvalidation import check_folder, combine_folds, describe_folds, plan_folds, run_folds
     from hf_musiclf.errors import UserError
     from hf_musiclf.launching import without_paths
-    from hf_musiclf.runs import all_arguments
+    from hf_musiclf.runs import launcher_words
 
     if args.folds < 2:
         raise UserError(f"folds={args.folds} must be 2 or more")
@@ -55,12 +56,9 @@ def main(argv=None) -> dict:
     recipe = load_recipe(args.recipe)
     folder = args.output_dir or Path("runs") / f"{args.recipe.stem}_cv"
     check_folder(folder)
-    is_main = []
-
-    def about(words):
-        parsed = parse_recipe(recipe.DEFAULTS, words)
-        is_main.append(parsed[2].process_index == 0)
-        return all_arguments(*parsed), lambda: load_tracks(parsed[0], verbose=False).digest()
+    parse = functools.partial(parse_recipe, recipe.DEFAULTS)
+    training_args = parse(flags)[2]
+    is_main = training_args.process_index == 0
 
     def run_fold(words):
         ours, sys.argv = sys.argv, [str(args.recipe), *words]  # from which a run knows its command
@@ -69,11 +67,13 @@ def main(argv=None) -> dict:
         finally:
             sys.argv = ours
 
-    reports = run_folds(run_fold, about, flags, args.folds, folder)
-    if not is_main[0]:
+    plan = plan_folds(parse, flags, args.folds, folder)
+    reports = run_folds(run_fold, plan, verbose=is_main)
+    if not is_main:
         return {}
-    command = ["python", "scripts/cross_validate.py", *(sys.argv[1:] if argv is None else argv)]
-    report = combine_folds(reports, folder, shlex.join(without_paths(command)))
+    words = without_paths(sys.argv[1:] if argv is None else argv)
+    command = shlex.join([*launcher_words(training_args), "scripts/cross_validate.py", *words])
+    report = combine_folds(plan, reports, folder, command)
     print(describe_folds(report))
     print(f"report.json, predictions.csv and pictures: {folder}")
     return report

@@ -1,6 +1,7 @@
 """How the tests run a recipe: flags for a tiny model, and a stand-in for a kill."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +20,33 @@ TINY = {
     "use_cpu": True,
     "disable_tqdm": True,
 }
+EFFICIENTAT = {
+    "model_config": "width_mult=0.1,num_mel_bins=32",
+    "window_seconds": 1.0,
+    "eval_hop_seconds": 1.0,
+    "windows_per_track": 1,
+    "head_first_epochs": 0,
+    "mask_bands": 4,
+    "mask_frames": 16,
+}
+CLAP = {
+    "model_config": json.dumps(
+        dict(
+            spec_size=64, num_mel_bins=16, depths=[1, 1], num_attention_heads=[1, 2], patch_embeds_hidden_size=8,
+            window_size=4, sampling_rate=8_000,
+        )
+    ),
+    "window_seconds": 1.0,
+    "eval_hop_seconds": 1.0,
+    "windows_per_track": 1,
+}  # fmt: skip
+# Every recipe by the name of its file -> the flags, beside those of TINY, with which it is tiny. A new one goes here.
+TINY_RECIPES = {
+    "ast_gtzan": {},
+    "clap_maestro": CLAP,
+    "efficientat_gtzan": EFFICIENTAT,
+    "efficientat_maestro": EFFICIENTAT,
+}
 
 
 def recipe(path=RECIPE):
@@ -34,6 +62,17 @@ def flags(**changes):
 
 def data_flags(corpus):
     return dict(dataset="synthetic", data_dir=corpus, cache_dir=corpus.parent / "cache", split_scheme="artist")
+
+
+def tiny_flags(name, corpus, **changes):
+    """What `recipes/NAME.py` takes to run at small size on the corpus."""
+    assert name in TINY_RECIPES, f"recipes/{name}.py has no entry in TINY_RECIPES of tests/recipe_runs.py; add one"
+    return flags(**{**data_flags(corpus), **TINY_RECIPES[name], **changes})
+
+
+def run_recipe(name, corpus, **changes):
+    """The report of `recipes/NAME.py`, run at small size on the corpus."""
+    return recipe(ROOT / "recipes" / f"{name}.py").main(tiny_flags(name, corpus, **changes))
 
 
 class Killed(BaseException):

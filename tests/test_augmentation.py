@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_musiclf.augmentation import mask_spectrograms, mixed_cross_entropy, mixup
+from hf_musiclf.augmentation import Targets, mask_spectrograms, mixup
 
 
 def seeded(seed=0):
@@ -56,9 +56,14 @@ def test_the_mixed_loss_is_cross_entropy_against_the_mixed_labels():
     one_hot = torch.nn.functional.one_hot(labels, 4).float()
     soft = share[:, None] * one_hot + (1 - share)[:, None] * one_hot[partner]
     expected = torch.nn.functional.cross_entropy(logits, soft)
-    torch.testing.assert_close(mixed_cross_entropy(logits, labels, partner, share), expected)
-    whole = mixed_cross_entropy(logits, labels, partner, torch.ones(6), smoothing=0.1)
-    torch.testing.assert_close(whole, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1))
+
+    def loss_of(target):
+        return torch.nn.functional.cross_entropy(logits, target, reduction="none")
+
+    torch.testing.assert_close(Targets(labels, partner, share).mean_loss(loss_of), expected)
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(Targets(labels, partner, torch.ones(6)).mean_loss(loss_of), plain)
+    torch.testing.assert_close(Targets(labels).mean_loss(loss_of), plain)
 
 
 def test_the_same_generator_gives_the_same_batch():

@@ -1,5 +1,6 @@
 """The original's files: read, refused, written back bit by bit; and the converted folder without this package."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -155,6 +156,37 @@ def test_a_file_becomes_a_folder_in_the_cache_once(file, cache):
         efficientat.resolve(str(file({"head": 3})))
 
 
+def test_another_way_of_converting_makes_another_folder(file, cache, monkeypatch):
+    path = str(file(original_of()))
+    before = efficientat.resolve(path)
+    monkeypatch.setattr(efficientat, "FORMAT", efficientat.FORMAT + 1)
+    after = efficientat.resolve(path)
+    assert before != after == efficientat.resolve(path) and Path(before).is_dir() and Path(after).is_dir()
+
+
+def test_a_release_is_known_by_its_digest_and_else_by_its_name(file, tmp_path, monkeypatch):
+    content = original_of()
+    path = file(content, "renamed.pt")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert efficientat.origin(str(path)) is None and efficientat.origin(str(tmp_path)) is None
+    assert efficientat.origin("someone/efficientat") is None
+    assert efficientat.origin("mn10_as") == "EfficientAT's mn10_as"
+    named = tmp_path / "mn01_as_mAP_298.pt"
+    named.write_bytes(path.read_bytes())
+    assert efficientat.origin(str(named)) == "EfficientAT's mn01_as (by its file's name)"
+    monkeypatch.setitem(efficientat.RELEASES, "mn01_as", (0.1, 298, digest))
+    assert efficientat.origin(str(named)) == efficientat.origin(str(path)) == "EfficientAT's mn01_as"
+    monkeypatch.setitem(efficientat.RELEASES, "mn01_as", (0.1, 298, "0" * 64))  # its name, but not its weights
+    assert efficientat.origin(str(named)) is None
+
+
+@published
+def test_the_published_file_is_known_under_any_name(tmp_path):
+    path = tmp_path / "backbone.pt"
+    path.write_bytes((PUBLISHED / "mn04_as_mAP_432.pt").read_bytes())
+    assert efficientat.origin(str(path)) == efficientat.origin("mn04_as") == "EfficientAT's mn04_as"
+
+
 def test_folders_and_hub_ids_are_left_alone_and_releases_are_asked_for(tmp_path, cache, monkeypatch):
     assert efficientat.resolve(str(tmp_path)) == str(tmp_path)
     assert efficientat.resolve("someone/efficientat") == "someone/efficientat"
@@ -176,8 +208,6 @@ def test_what_comes_as_a_release_is_checked(cache):
 
 @published
 def test_the_digest_of_a_release_is_that_of_the_file():
-    import hashlib
-
     digest = hashlib.sha256((PUBLISHED / "mn04_as_mAP_432.pt").read_bytes()).hexdigest()
     assert efficientat.RELEASES["mn04_as"][2] == digest
 
@@ -261,3 +291,11 @@ def test_folders_of_other_models_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="architecture 'bert', no EfficientAT"):
         load_folder(tmp_path)
+
+
+def test_a_head_that_an_original_file_cannot_hold_is_refused(tmp_path):
+    config = EfficientAtConfig(width_mult=0.1, num_labels=3, head_type="probe")
+    EfficientAtForAudioClassification(config).save_pretrained(tmp_path / "probe")
+    done = convert(tmp_path / "probe", "--to_original", tmp_path / "out.pt")
+    assert done.returncode == 2 and "has a head of type 'probe', which an original file cannot hold" in done.stderr
+    assert not (tmp_path / "out.pt").exists()

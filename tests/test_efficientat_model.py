@@ -10,7 +10,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForAudioClassification
 
 from hf_musiclf.errors import UserError
-from hf_musiclf.models.efficientat import ROWS, EfficientAtConfig, EfficientAtForAudioClassification, make_divisible
+from hf_musiclf.models.efficientat import (
+    ROWS,
+    EfficientAtConfig,
+    EfficientAtForAudioClassification,
+    EfficientAtStandardisation,
+    make_divisible,
+)
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.families import efficientat
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
@@ -248,3 +254,35 @@ def test_any_window_fits_but_one_shorter_than_a_spectrum(model):
     assert extractor.window_seconds == 5.0
     with pytest.raises(UserError, match="makes 64 mel bands where its model takes 128; mend feature_size"):
         efficientat.fit_window(model, EfficientAtFeatureExtractor(feature_size=64), 5.0)
+
+
+def test_a_probe_takes_embedding_and_projection_each_of_mean_0_and_variance_1():
+    torch.manual_seed(0)
+    model = EfficientAtForAudioClassification(EfficientAtConfig(width_mult=0.1, num_labels=3, head_type="probe"))
+    output = model.eval().base_model(inputs_of())
+    embedding = output.last_hidden_state.mean((2, 3))
+    projected = torch.nn.functional.hardswish(model.efficientat.projection(embedding))
+    assert torch.equal(output.pooler_output, torch.cat([embedding, projected], 1))
+    untrained = model.classifier(output.pooler_output / (1 + model.norm.eps) ** 0.5)
+    torch.testing.assert_close(model(inputs_of()).logits, untrained)
+
+
+@pytest.mark.parametrize("sizes", [(12,), (1, 1, 10), (5, 4, 3), (1,) * 12])
+def test_the_standardisation_is_that_of_everything_seen_however_it_came(sizes):
+    features = torch.randn(12, 4) * torch.tensor([1.0, 30.0, 0.01, 0.0]) + torch.tensor([5.0, -200.0, 0.0, 3.0])
+    norm = EfficientAtStandardisation(4, eps=1e-9).train()
+    for part in features.split(sizes):
+        assert norm(part).isfinite().all()
+    torch.testing.assert_close(norm.mean, features.mean(0))
+    torch.testing.assert_close(norm.variance, features.var(0, correction=0), rtol=1e-4, atol=1e-8)
+    made = norm.eval()(features)
+    torch.testing.assert_close(made[:, :3].mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(made[:, :3].var(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    before = norm.mean.clone()
+    norm(features + 100)
+    assert torch.equal(norm.mean, before)  # evaluation takes nothing in
+
+
+def test_unknown_heads_are_refused():
+    with pytest.raises(ValueError, match="head_type='mlp' is not known; choose projection or probe"):
+        EfficientAtConfig(head_type="mlp")

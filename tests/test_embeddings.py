@@ -1,16 +1,24 @@
 """A head on kept embeddings is the head of the plain way."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import noise
 from recipe_runs import ROOT, Killed, data_flags, dies_in_step, flags, recipe
 from tiny_clap import write_clap
+from tiny_maestro import laid_out, three_composers, write_maestro
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ClapModel
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data.loading import cut_windows, load_tracks
+from hf_musiclf.data.maestro import load_maestro
+from hf_musiclf.data.maestro.files import FINGERPRINT_BYTES
+from hf_musiclf.data.tracks import FILE_HASH
+from hf_musiclf.data.window_dataset import EvaluationWindows
 from hf_musiclf.embeddings import EmbeddingCache, without_backbone
 from hf_musiclf.features.ast import AstFeatures
 from hf_musiclf.inference import TrackClassifier
@@ -154,6 +162,39 @@ def _parts(windows, window):
             }[name]
 
     return Table, range(len(windows.rows)), RATE, window, windows.hop
+
+
+@pytest.mark.parametrize("form", ["folder", "ZIP_STORED"])
+def test_a_file_that_was_mended_in_its_middle_is_embedded_anew(form, model, cache, tmp_path):
+    folder = write_maestro(tmp_path / "made", three_composers(), seconds=10.0)
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.*")}
+    corpus = laid_out(tmp_path / "maestro", contents, form)
+
+    def windows():
+        table = load_maestro(corpus)
+        assert all(found.startswith(FILE_HASH) for found in table.column("audio_hash"))  # nothing was decoded
+        return EvaluationWindows(table, [0, 1], RATE, window=16_000, hop=16_000)
+
+    before = windows()
+    assert cache.fill([before], embedder(model), batch_size=10) == 20
+    assert cache.fill([windows()], embedder(model), batch_size=10) == 0
+    kept = cache.read(before)
+    track = f"{before.track_names[0]}.wav"
+    file, sound = tmp_path / "maestro" / track if form == "folder" else corpus, contents[track]
+    assert len(sound) > 2 * FINGERPRINT_BYTES + 16_000
+    status, whole, half_a_second = (
+        file.stat(),
+        file.read_bytes(),
+        (noise(0.5, 8000, 99) * 32768).astype("<i2").tobytes(),
+    )
+    place = whole.index(sound) + 5 * 16_000  # bytes: about the fifth second, between the ends that the hash sees
+    file.write_bytes(whole[:place] + half_a_second + whole[place + len(half_a_second) :])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # as unzip and rsync do
+    after = windows()
+    assert after.hash_of_track == before.hash_of_track
+    assert cache.fill([after], embedder(model), batch_size=10) == (10 if form == "folder" else 20)
+    changed = np.abs(cache.read(after) - kept).max(axis=1) > 1e-3
+    assert 5 in np.flatnonzero(changed) and changed.sum() < 4  # the resampler hears a little beyond a window's edges
 
 
 @pytest.mark.parametrize("family", ["ast", "clap"])

@@ -11,15 +11,16 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 # Lowest first: a module may import from its own layer or from one below.
 LAYERS = [
     {"errors", "files", "reach"},
-    {"windows", "labels", "splits", "leakage", "probabilities", "intervals"},
+    {"windows", "labels", "splits", "leakage", "probabilities", "intervals", "balancing"},
     {"zip_members", "zip_streams", "audio_readers"},
     {"audio", "metrics"},
     {"arguments", "launching"},
-    {"data", "features", "plots", "augmentation"},
+    {"data", "features", "plots", "augmentation", "losses"},
     {"models"},
     {"inference", "runs", "embeddings", "callbacks"},
     {"report"},
     {"training", "cards", "crossvalidation"},
+    {"stages"},
 ]
 PURE = {
     "errors",
@@ -30,6 +31,7 @@ PURE = {
     "leakage",
     "probabilities",
     "intervals",
+    "balancing",
     "metrics",
     "audio",
     "audio_readers",

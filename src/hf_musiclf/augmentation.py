@@ -1,6 +1,12 @@
 """Augmentation of model inputs, in batches on their device: mixup, and masks over bands and frames."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+
+from hf_musiclf.arguments import RecipeTrainingArguments
 
 
 def mask_spectrograms(
@@ -34,7 +40,7 @@ def mixup(
 
     inputs: `(batch, ...)`. alpha: of the Beta distribution of the shares, of which the larger half is taken, so that an
     item stays itself for the most part. generator: on the CPU. The loss is `share * loss(label) + (1 - share) *
-    loss(label of partner)`, see `mixed_cross_entropy` (Zhang et al., ICLR 2018; the larger half as in EfficientAT).
+    loss(label of partner)`, see `Targets` (Zhang et al., ICLR 2018; the larger half as in EfficientAT).
     """
     partner = torch.randperm(len(inputs), generator=generator)
     # Two gamma variates make a beta one; torch's own Beta takes no generator.
@@ -48,12 +54,50 @@ def mixup(
     return weight * inputs + (1 - weight) * inputs[partner], partner, share
 
 
-def mixed_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor, share: torch.Tensor, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Mean cross-entropy of a mixed batch. logits: `(batch, labels)`; labels, partner, share: `(batch,)`."""
-    own, other = (
-        torch.nn.functional.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
-        for target in (labels, labels[partner])
-    )
-    return (share * own + (1 - share) * other).mean()
+@dataclass(frozen=True)
+class Targets:
+    """What a batch is to be taken for. labels: `(batch,)`; where it was mixed, partner and share as `mixup` returns."""
+
+    labels: torch.Tensor
+    partner: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+    def mean_loss(self, loss_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Mean loss of the batch, the labels of both parts of a mixture weighed by their shares.
+
+        loss_of: labels `(batch,)` -> losses `(batch,)`.
+        """
+        own = loss_of(self.labels)
+        if self.partner is None:
+            return own.mean()
+        return (self.share * own + (1 - self.share) * loss_of(self.labels[self.partner])).mean()
+
+
+class BatchAugmentation:
+    """Masks and mixup for the batches of a training run: the same after a resume, others on every process."""
+
+    def __init__(self, input_name: str, args: RecipeTrainingArguments):
+        self.input_name, self.args = input_name, args
+        self._last_draw = (-1, 0)
+
+    def __call__(self, inputs: dict[str, torch.Tensor], step: int) -> tuple[dict[str, torch.Tensor], Targets]:
+        """Inputs of the model without their labels, and what to take them for.
+
+        inputs: with `input_name`, `(batch, ..., frames, bands)`, and labels `(batch,)`. step: of the optimizer.
+        """
+        args, draw = self.args, self._draw_of_this_batch(step)
+        inputs = dict(inputs)
+        spectrograms, labels = inputs[self.input_name], inputs.pop("labels")
+        partner = share = None
+        if args.mask_bands or args.mask_frames:
+            spectrograms = mask_spectrograms(spectrograms, args.mask_bands, args.mask_frames, draw)
+        if args.mixup_alpha:
+            spectrograms, partner, share = mixup(spectrograms, args.mixup_alpha, draw)
+        return {**inputs, self.input_name: spectrograms}, Targets(labels, partner, share)
+
+    def _draw_of_this_batch(self, step: int) -> torch.Generator:
+        """Of seed, step, batch within it, and process."""
+        number = self._last_draw[1] + 1 if self._last_draw[0] == step else 0
+        self._last_draw = (step, number)
+        entropy = np.random.SeedSequence([self.args.seed, step, number, self.args.process_index])
+        return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))

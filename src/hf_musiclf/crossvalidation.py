@@ -1,103 +1,194 @@
-"""Cross-validation: a recipe's run for each fold, and one report in which every track is predicted once, held out."""
+"""Cross-validation: a recipe's run for each fold, and one report in which every track tested is held out once."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from hf_musiclf.data.loading import load_tracks
+from hf_musiclf.data.tracks import Tracks, split_tracks
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class
 from hf_musiclf.report import name_classes, with_interval
-from hf_musiclf.runs import REPORT_FILE, finished_report
+from hf_musiclf.runs import REPORT_FILE, all_arguments, finished_report
 
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 CONFIDENCE = 0.95
+# Probabilities are written with six digits.
+ROUNDING = 1e-6
 # Arguments that differ between folds; and what a combined report takes over from them, in which it is the same.
 OF_A_FOLD = ("fold", "output_dir")
 SHARED = ("recipe", "seed", "versions", "split_seed", "model", "sampling_rate", "window_seconds")
 
 
-def run_folds(
-    main: Callable[[Sequence[str]], dict[str, Any]],
-    about: Callable[[Sequence[str]], tuple[dict[str, Any], Callable[[], str]]],
-    flags: Sequence[str],
-    folds: int,
-    output_dir: Path,
-) -> list[dict[str, Any]]:
-    """The reports of all folds; finished ones are read, the others run, or resumed, in `output_dir/fold_N`.
+@dataclass(frozen=True)
+class Fold:
+    """A fold before it runs.
 
-    main: the recipe's. about: flags -> all fields of its arguments, and what makes the digest of the tracks in their
-    splits. Raises UserError where a fold was finished with other arguments or other tracks.
+    number: from 1. words: the recipe's command line. tracks: in the fold's splits. report: of its run, where that is
+    finished.
+    """
+
+    number: int
+    folder: Path
+    words: tuple[str, ...]
+    tracks: Tracks
+    report: dict[str, Any] | None
+
+
+def plan_folds(
+    parse: Callable[[Sequence[str]], tuple], flags: Sequence[str], folds: int, output_dir: Path
+) -> list[Fold]:
+    """Draw every fold and look at `output_dir/fold_N`, so that what cannot be done is refused before any training.
+
+    parse: command line -> the three argument objects of the recipe. Raises UserError for a fold that cannot be drawn,
+    and where one was finished with other arguments or other tracks, or is damaged.
+    """
+    first = None
+    plan = []
+    for number in range(1, folds + 1):
+        folder = output_dir / f"fold_{number}"
+        words = (*flags, f"--folds={folds}", f"--fold={number - 1}", f"--output_dir={folder}")
+        arguments = parse(words)
+        first = first or load_tracks(arguments[0], verbose=False)  # the table is read once
+        scheme = first.split_scheme.partition(",")[0]
+        tracks = split_tracks(first.table, scheme, first.split_seed, folds, number - 1)
+        plan.append(Fold(number, folder, words, tracks, _finished(folder, all_arguments(*arguments), tracks)))
+    for fold in plan:
+        if fold.report is not None:
+            read_tested(fold, fold.report)
+    return plan
+
+
+def _finished(folder: Path, arguments: Mapping[str, Any], tracks: Tracks) -> dict[str, Any] | None:
+    """See `runs.finished_report`; a file that cannot be read is told in one line."""
+    try:
+        return finished_report(folder, arguments, tracks.digest)
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(folder, "run.json or report.json cannot be read") from error
+
+
+def run_folds(
+    main: Callable[[Sequence[str]], dict[str, Any]], plan: Sequence[Fold], verbose: bool = True
+) -> list[dict[str, Any]]:
+    """The reports of all folds: finished ones are taken as they are, the others run, or go on where they stopped.
+
+    main: the recipe's. verbose: False on all processes but the first.
     """
     reports = []
-    for fold in range(folds):
-        folder = output_dir / f"fold_{fold + 1}"
-        words = [*flags, f"--folds={folds}", f"--fold={fold}", f"--output_dir={folder}"]
-        report = finished_report(folder, *about(words))
-        if report is None:
-            print(f"fold {fold + 1} of {folds}", flush=True)
-            report = main(words)
-        reports.append(report)
+    for fold in plan:
+        if fold.report is None and verbose:
+            print(f"fold {fold.number} of {len(plan)}", flush=True)
+        reports.append(fold.report or main(fold.words))
     return reports
 
 
-def combine_folds(reports: Sequence[Mapping[str, Any]], output_dir: Path, command: str) -> dict[str, Any]:
+def combine_folds(
+    plan: Sequence[Fold], reports: Sequence[Mapping[str, Any]], output_dir: Path, command: str
+) -> dict[str, Any]:
     """One report of all folds, written with its pictures and predictions into `output_dir`.
 
     Scores are of all tracks together, each predicted by the model that had not heard it, with bootstrap intervals over
-    groups; "folds" holds the scores of each fold, their mean, and the interval of that mean by Student's t.
+    groups; "folds" holds the scores of each fold, their mean, and the interval of that mean; "trained_on_only" counts
+    the tracks of unknown group. "seconds" are of training, "seconds_since_start_or_resume" of everything. Raises
+    UserError where a fold did not leave one prediction for each track that it tests.
     """
-    labels = reports[0]["data"]["labels"]
-    rows = [
-        {"fold": str(number), **row}
-        for number in range(1, len(reports) + 1)
-        for row in _test_predictions(output_dir / f"fold_{number}")
-    ]
-    tracks = [row["track"] for row in rows]
-    assert len(set(tracks)) == len(tracks), "a track is tested in two folds"
-    probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
-    probabilities /= probabilities.sum(1, keepdims=True)  # they were written with six digits
-    groups = [row["group"] or None for row in rows]
-    resamples = reports[0]["arguments"]["bootstrap_resamples"]
+    first, labels = reports[0], list(plan[0].tracks.labels)
+    tested = [read_tested(fold, report) for fold, report in zip(plan, reports, strict=True)]
+    rows = [{"fold": str(fold.number), **row} for fold, (found, _) in zip(plan, tested, strict=True) for row in found]
     label_ids = [labels.index(row["label"]) for row in rows]
-    scores = score_windows(probabilities, label_ids, groups=groups, n_resamples=resamples)
+    scores = score_windows(
+        np.concatenate([probabilities for _, probabilities in tested]),
+        label_ids,
+        groups=[row["group"] or None for row in rows],
+        n_resamples=first["arguments"]["bootstrap_resamples"],
+    )
     name_classes(scores, labels)
-    majority = max(np.bincount(label_ids)) / len(label_ids)
     report = {
-        **{key: reports[0][key] for key in SHARED},
+        **{key: first[key] for key in SHARED},
         "command": command,
-        "split_scheme": reports[0]["split_scheme"].partition(",")[0],
-        "data": {key: value for key, value in reports[0]["data"].items() if key != "splits"},
+        "split_scheme": first["split_scheme"].partition(",")[0],
+        "data": {key: value for key, value in first["data"].items() if key != "splits"},
+        "trained_on_only": _count_never_tested(plan),
         "test": {"track": scores},
-        "majority_class_accuracy": float(majority),
+        "majority_class_accuracy": float(max(np.bincount(label_ids)) / len(label_ids)),
         "folds": _over_folds([fold["test"]["track"] for fold in reports]),
-        "seconds": sum(fold["training"]["seconds_since_start_or_resume"] for fold in reports),
-        "arguments": {key: value for key, value in reports[0]["arguments"].items() if key not in OF_A_FOLD},
+        "seconds": round(sum(fold["training"]["seconds_since_start_or_resume"] for fold in reports), 1),
+        "seconds_since_start_or_resume": round(sum(map(_seconds_with_everything, reports)), 1),
+        "arguments": {key: value for key, value in first["arguments"].items() if key not in OF_A_FOLD},
     }
     _write(report, rows, output_dir)
     return report
 
 
-def _test_predictions(folder: Path) -> list[dict[str, str]]:
-    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == "test"]
+def read_tested(fold: Fold, report: Mapping[str, Any]) -> tuple[list[dict[str, str]], np.ndarray]:
+    """The test rows of a finished fold's predictions.csv, and their `(tracks, labels)` probabilities.
+
+    report: the fold's. Raises UserError where these are not the tracks that the fold tests, each once and with its
+    label, or where the report is of other labels.
+    """
+    table, labels = fold.tracks.table, fold.tracks.labels
+    if report["data"]["labels"] != list(labels):
+        raise _damaged(fold.folder, f"report.json has other labels than {', '.join(labels)}")
+    names, label_ids = table.column("track"), table.column("label")
+    expected = sorted((names[item], labels[label_ids[item]]) for item in fold.tracks.splits["test"])
+    try:
+        with (fold.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        found = sorted((row["track"], row["label"]) for row in rows)
+        probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise _damaged(fold.folder, f"predictions.csv {'is missing' if missing else 'cannot be read'}") from error
+    if found != expected:
+        fault = f"predictions.csv does not hold the {len(expected)} tracks that are tested, each once with its label"
+        raise _damaged(fold.folder, fault)
+    sums = probabilities.sum(1, keepdims=True)
+    if not np.allclose(sums, 1, rtol=0, atol=len(labels) * ROUNDING):
+        raise _damaged(fold.folder, "predictions.csv has a row whose probabilities do not add up to 1")
+    return rows, probabilities / sums
+
+
+def _damaged(folder: Path, fault: str) -> UserError:
+    return UserError(f"{folder} is damaged: its {fault}; delete that folder, and the same command runs the fold again")
+
+
+def _count_never_tested(plan: Sequence[Fold]) -> int:
+    """The tracks that are in training in every fold; all others are tested once."""
+    tested = np.concatenate([fold.tracks.splits["test"] for fold in plan])
+    trained_on = set.intersection(*(set(fold.tracks.splits["train"].tolist()) for fold in plan))
+    assert len(set(tested.tolist())) == len(tested), "a track is tested in two folds"
+    assert len(tested) + len(trained_on) == len(plan[0].tracks.table), "a track is neither tested nor trained on always"
+    return len(trained_on)
+
+
+def _seconds_with_everything(report: Mapping[str, Any]) -> float:
+    """Of a fold's run; older reports tell those of training alone."""
+    return report.get("seconds_since_start_or_resume", report["training"]["seconds_since_start_or_resume"])
 
 
 def _over_folds(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each metric: the value of every fold, their mean, and its interval."""
+    """For each metric: the value of every fold, None where it is not defined; the mean of the others; its interval.
+
+    The interval is Student's t, cut to [0, 1], which no metric here leaves; None for fewer than two values.
+    """
     found = {}
     for name in FOLD_METRICS:
-        values = np.array([fold[name] for fold in scores if fold[name] is not None])
-        spread = None
-        if len(values) > 1:
-            half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-            spread = [float(values.mean() - half), float(values.mean() + half)]
-        found[name] = {"values": values.tolist(), "mean": float(values.mean()), "mean_interval": spread}
+        values = [fold[name] for fold in scores]
+        defined = np.array([value for value in values if value is not None])
+        mean, spread = float(defined.mean()) if len(defined) else None, None
+        if len(defined) > 1:
+            half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(defined) - 1) * defined.std(ddof=1) / len(defined) ** 0.5
+            spread = [float(max(0.0, mean - half)), float(min(1.0, mean + half))]
+        found[name] = {"values": values, "mean": mean, "mean_interval": spread}
     return found
 
 
@@ -122,13 +213,18 @@ def _write(report: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder:
 def describe_folds(report: Mapping[str, Any]) -> str:
     """The result in a few lines."""
     scores, folds = report["test"]["track"], report["folds"]
+    count = report["trained_on_only"]
+    tracks, are = ("track", "is") if count == 1 else ("tracks", "are")
+    never_tested = f"{count} {tracks} of unknown {report['data']['group']} {are} trained on and never tested"
     lines = [
         f"{report['recipe']} on {report['data']['source']}, {report['model']['class']} {report['model']['start']}",
         f"{len(folds['accuracy']['values'])} folds by {report['split_scheme']} (seed {report['split_seed']}), "
-        f"{report['seconds'] / 60:.1f} minutes of training",
+        f"{report['seconds'] / 60:.1f} minutes of training, {report['seconds_since_start_or_resume'] / 60:.1f} minutes "
+        "with everything, on these runs since start or resume",
         f"{scores['n']} whole tracks, each predicted once, held out, 95 % intervals over {report['data']['group']}s:",
         f"  accuracy {with_interval(scores, 'accuracy')}, macro F1 {with_interval(scores, 'macro_f1')}"
         f" (the majority class alone: {report['majority_class_accuracy']:.3f})",
+        *([never_tested] if count else []),
         "over the folds, mean and its 95 % interval:",
     ]
     for name in ("accuracy", "macro_f1"):
@@ -141,6 +237,6 @@ def describe_folds(report: Mapping[str, Any]) -> str:
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder in which something else stands. Raises UserError."""
-    if folder.is_dir() and any(not path.name.startswith("fold_") for path in folder.iterdir()):
-        if not (folder / "fold_1").is_dir():
-            raise UserError(f"output_dir={folder} holds something else than folds; name another folder")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if names and not any(name.startswith("fold_") for name in names):
+        raise UserError(f"output_dir={folder} holds something else than folds; name another folder")

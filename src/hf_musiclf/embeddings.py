@@ -7,6 +7,7 @@ what is computed is what the plain way computes, without its repetitions.
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from hf_musiclf.data.tracks import FILE_HASH
 from hf_musiclf.data.window_dataset import EvaluationWindows, collate_windows
 from hf_musiclf.files import write_whole
+from hf_musiclf.zip_members import is_member_path, split_member_path
 
 FORMAT = 1  # of the files; a change makes the cache anew
 # Fields of a config that change no embedding.
@@ -98,9 +101,16 @@ class EmbeddingCache:
         self.folder = root / digest.hexdigest()[:16]
 
     def path(self, windows: EvaluationWindows, track: int) -> Path:
-        """The file of a track: named by its samples, and by where windows of which length and rate start."""
+        """The file of a track: named by its samples, and by where windows of which length and rate start.
+
+        Of audio that was not decoded the hash does not see every sample (see FILE_HASH): the state of the file stands
+        beside it. Raises OSError where that file has gone.
+        """
         starts = windows.start_of_window[windows.track_of_window == track]
-        about = [windows.hash_of_track[track], windows.window, windows.sampling_rate, *starts.tolist()]
+        content = [windows.hash_of_track[track]]
+        if content[0].startswith(FILE_HASH):
+            content += _state_on_disk(windows.audio[int(windows.rows[track])]["audio"]["path"])
+        about = [*content, windows.window, windows.sampling_rate, *starts.tolist()]
         return self.folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
 
     def fill(
@@ -144,6 +154,18 @@ class EmbeddingCache:
     def read(self, windows: EvaluationWindows) -> np.ndarray:
         """`(windows, dim)` float32, in their order."""
         return np.concatenate([np.load(self.path(windows, track)) for track in windows.tracks()])
+
+
+def _state_on_disk(path: str) -> list[int]:
+    """Bytes and times (ns) of a file, or of the archive that a member stands in.
+
+    The hash of a file has its ends alone, that of a member the CRC that the archive's directory promises: neither sees
+    the middle damaged or mended. The time of modification does not suffice: unzip and rsync set it back to the
+    original's. That of the last change of the entry (on Windows, of its creation) cannot be set; a chmod moves it too,
+    which costs a pass of the backbone and no more.
+    """
+    status = os.stat(split_member_path(path)[1] if is_member_path(path) else path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 class _Items(torch.utils.data.Dataset):

@@ -37,8 +37,17 @@ def without_paths(words: Sequence[str]) -> list[str]:
     shown = []
     for word in words:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        shown.append(f"{flag}{equals}{Path(value).name if value.startswith(('/', '~')) else value}")
+        shown.append(f"{flag}{equals}{without_path(value)}")
     return shown
+
+
+def without_path(value: Any) -> Any:
+    """The last part of an absolute path; anything else as it is.
+
+    >>> without_path("/home/me/maestro"), without_path("runs/two"), without_path(3)
+    ('maestro', 'runs/two', 3)
+    """
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
 def one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows
 from hf_musiclf.files import write_whole
+from hf_musiclf.launching import without_path
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
 from hf_musiclf.probabilities import mean_by_track, softmax
@@ -122,7 +123,7 @@ def build_report(
         "majority_class_accuracy": in_test[majority] / sum(in_test.values()),
         "training": training,
         **scores,
-        "arguments": run.arguments,
+        "arguments": {key: without_path(value) for key, value in run.arguments.items()},
     }
 
 

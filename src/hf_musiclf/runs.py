@@ -6,8 +6,9 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Run:
     """recipe: name of its script. arguments: all fields of the three dataclasses. checkpoint: what to resume from.
 
     overwrite: delete the earlier run in the folder once there is nothing left to refuse, just before training.
+    started: time.monotonic() of the first look at the folder.
     """
 
     recipe: str
@@ -56,6 +58,7 @@ class Run:
     overwrite: bool
     is_main: bool
     bootstrap_resamples: int
+    started: float = field(default_factory=time.monotonic)
 
 
 def start_run(
@@ -88,7 +91,7 @@ def start_run(
         recipe=name,
         output_dir=folder,
         arguments=arguments,
-        command=_command(name, training_args),
+        command=shlex.join([*launcher_words(training_args), f"recipes/{name}.py", *without_paths(sys.argv[1:])]),
         checkpoint=checkpoint,
         overwrite=overwrite,
         is_main=training_args.process_index == 0,
@@ -127,17 +130,17 @@ def _refuse_other_arguments(folder: Path, what: str, arguments: Mapping[str, Any
             raise UserError(f"output_dir={folder} holds {what} with {key}={earlier.get(key)}, not {value}; {WAY_OUT}")
 
 
-def _command(name: str, training_args: RecipeTrainingArguments) -> str:
-    """The command line that makes this run again, with what the launcher was told."""
-    launcher = []
+def launcher_words(training_args: RecipeTrainingArguments) -> list[str]:
+    """The command line before the script: what the launcher was told."""
+    words = ["accelerate", "launch"]
     if training_args.device.type == "cpu":
-        launcher.append("--cpu")
+        words.append("--cpu")
     if training_args.world_size > 1:
-        launcher += ["--num_processes", str(training_args.world_size)]
+        words += ["--num_processes", str(training_args.world_size)]
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
-        launcher += ["--mixed_precision", precision]
-    return shlex.join(["accelerate", "launch", *launcher, f"recipes/{name}.py", *without_paths(sys.argv[1:])])
+        words += ["--mixed_precision", precision]
+    return words
 
 
 def claim_folder(run: Run, tracks_digest: str, world_size: int, leakage: dict[str, Any]) -> None:

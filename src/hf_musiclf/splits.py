@@ -6,6 +6,7 @@ voice, room and mastering more easily than the genre (Pampalk, Flexer and Widmer
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -87,8 +88,7 @@ def grouped_folds(
     labels = np.asarray(labels)
     groups = [str(item) for item in range(len(labels))] if groups is None else groups
     known = np.array([item for item, group in enumerate(groups) if group is not None], dtype=int)
-    names = [str(number) for number in range(n_folds)]
-    parts = grouped_split(labels[known], [groups[item] for item in known], dict.fromkeys(names, 1 / n_folds), seed)
+    parts = _fold_parts(tuple(labels[known].tolist()), tuple(groups[item] for item in known), n_folds, seed)
     test = known[parts[str(fold)]]
     rest = np.setdiff1d(np.arange(len(labels)), test)
     share = FRACTIONS["validation"] * n_folds / (n_folds - 1)
@@ -96,6 +96,11 @@ def grouped_folds(
         labels[rest], [groups[item] for item in rest], {"train": 1 - share, "validation": share}, seed + 1 + fold
     )
     return {"train": rest[inner["train"]], "validation": rest[inner["validation"]], "test": test}
+
+
+@lru_cache(maxsize=1)  # the folds of one cross-validation share it, and it takes seconds where groups are many
+def _fold_parts(labels: tuple[int, ...], groups: tuple[str, ...], n_folds: int, seed: int) -> Mapping[str, np.ndarray]:
+    return grouped_split(labels, groups, {str(fold): 1 / n_folds for fold in range(n_folds)}, seed)
 
 
 def _cost(sums: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
 
-import copy
 import sys
 import time
 from collections.abc import Mapping
@@ -11,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import EvalPrediction, Trainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_musiclf.arguments import RecipeTrainingArguments
-from hf_musiclf.augmentation import mask_spectrograms, mixed_cross_entropy, mixup
+from hf_musiclf.augmentation import BatchAugmentation
 from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
@@ -32,9 +32,6 @@ from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
 
-# Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
-HEAD_LEARNING_RATE = 3e-3
-
 
 class MusicTrainer(Trainer):
     """Trainer over windows: a batch of waveforms becomes model inputs on the model's device.
@@ -42,6 +39,7 @@ class MusicTrainer(Trainer):
     loaded: model and features. windows: split name -> windows, with train, validation and test. The model is chosen by
     `metric_for_best_model` on the validation split. cache_dir: where embeddings are kept, if the backbone is frozen and
     sees the same windows in every epoch: then it is run once, and `model` is the head with a stand-in for the backbone.
+    class_weights: `(labels,)` weight of each label's loss in training, None for the same.
     """
 
     def __init__(
@@ -50,13 +48,14 @@ class MusicTrainer(Trainer):
         windows: dict[str, EvaluationWindows | RandomWindows],
         args: RecipeTrainingArguments,
         cache_dir: str | None = None,
+        class_weights: np.ndarray | None = None,
         **kwargs,
     ):
         check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
         if args.freeze_batch_norm and loaded.facts.get("start") != FROM_SCRATCH:
-            self.frozen += [module for module in loaded.model.modules() if isinstance(module, _BatchNorm)]
+            self.frozen += [module for module in loaded.model.base_model.modules() if isinstance(module, _BatchNorm)]
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -73,9 +72,12 @@ class MusicTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
-        if args.mixup_alpha:
-            self.model_accepts_loss_kwargs = False  # a mixed loss is a mean over its batch: Trainer is to divide it
-        self._last_draw = (-1, 0)
+        self.augmentation = BatchAugmentation(self.features.extractor.model_input_names[0], args)
+        self.class_weights = None
+        if class_weights is not None:
+            self.class_weights = torch.tensor(class_weights, dtype=torch.float32, device=args.device)
+        if args.augments or class_weights is not None:
+            self.model_accepts_loss_kwargs = False  # our losses are means over a batch: Trainer is to divide them
         self.embedded: dict[str, EmbeddedWindows] = {}
         if self._can_embed():
             self._embed(cache_dir)
@@ -130,31 +132,22 @@ class MusicTrainer(Trainer):
         # What does not learn must not change either: batch norms would go on counting, dropout would blur features.
         for module in self.frozen:
             module.eval()
-        if not (model.training and self.args.augments):
+        if not (model.training and (self.args.augments or self.class_weights is not None)):
             return super().compute_loss(model, inputs, *args, **kwargs)
-        return self._augmented_loss(model, dict(inputs), *args, **kwargs)
+        return self._training_loss(model, inputs, *args, **kwargs)
 
-    def _augmented_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Loss of a batch whose spectrograms are masked, and mixed with each other."""
-        name, args = self.features.extractor.model_input_names[0], self.args
-        draw = self._draw_of_this_batch()
-        inputs[name] = mask_spectrograms(inputs[name], args.mask_bands, args.mask_frames, draw)
-        if not args.mixup_alpha:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
-        inputs[name], partner, share = mixup(inputs[name], args.mixup_alpha, draw)
+    def _training_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Mean cross-entropy of a batch that is augmented, and whose labels may have weights."""
+        inputs, targets = self.augmentation(inputs, self.state.global_step)
         outputs = model(**inputs)
-        loss = mixed_cross_entropy(outputs["logits"], labels, partner, share, args.label_smoothing_factor)
-        return (loss, outputs) if return_outputs else loss
+        logits = outputs["logits"].float()
 
-    def _draw_of_this_batch(self) -> torch.Generator:
-        """Of seed, step, batch within it and process: the same after a resume, another on every process."""
-        step, number = self.state.global_step, 0
-        if self._last_draw[0] == step:
-            number = self._last_draw[1] + 1
-        self._last_draw = (step, number)
-        entropy = np.random.SeedSequence([self.args.seed, step, number, self.args.process_index])
-        return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+        def loss_of(labels: torch.Tensor) -> torch.Tensor:
+            losses = cross_entropy(logits, labels, reduction="none", label_smoothing=self.args.label_smoothing_factor)
+            return losses if self.class_weights is None else losses * self.class_weights[labels]
+
+        loss = targets.mean_loss(loss_of)
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Trainer's own, its groups split where `layer_lr_decay` or `head_learning_rate` asks for other rates."""
@@ -244,28 +237,6 @@ class MusicTrainer(Trainer):
         return other.logits(self.windows["test"])
 
 
-def train_head_first(
-    loaded: LoadedModel, windows: dict[str, EvaluationWindows], args: RecipeTrainingArguments, cache_dir: str | None
-) -> None:
-    """Train the new head alone for `args.head_first_epochs`, on kept embeddings; then every layer may learn as before.
-
-    A head that starts at random pulls the backbone away from what it has learnt: first the probe, then fine-tuning
-    (LP-FT; Kumar et al., ICLR 2022). windows: all of them, see `cut_windows`. Nothing is written but embeddings.
-    """
-    learns = [(parameter, parameter.requires_grad) for parameter in loaded.model.parameters()]
-    loaded.model.base_model.requires_grad_(False)
-    of_head = copy.copy(args)
-    of_head.num_train_epochs, of_head.max_steps = args.head_first_epochs, -1
-    of_head.learning_rate, of_head.head_learning_rate, of_head.layer_lr_decay = HEAD_LEARNING_RATE, None, 1.0
-    of_head.mixup_alpha, of_head.mask_bands, of_head.mask_frames = 0.0, 0, 0
-    of_head.eval_strategy, of_head.save_strategy, of_head.load_best_model_at_end = "no", "no", False
-    of_head.logging_strategy, of_head.early_stopping_patience, of_head.cache_embeddings = "no", None, True
-    with quiet_transformers():
-        MusicTrainer(loaded, windows, of_head, cache_dir).train()
-    for parameter, learnt in learns:
-        parameter.requires_grad_(learnt)
-
-
 def train_and_evaluate(
     trainer: MusicTrainer, run: Run, tracks: Tracks, baselines: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Any]:
@@ -285,6 +256,7 @@ def train_and_evaluate(
             if not all(np.isfinite(values).all() for values in logits.values()):
                 raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
             report = write_report(trainer, run, tracks, logits, training, baselines or {})
+            report["seconds_since_start_or_resume"] = round(time.monotonic() - run.started, 1)
         if run.is_main:  # report.json comes last: it marks the run as finished
             write_card(run.output_dir, report)
             write_json(run.output_dir / REPORT_FILE, report)

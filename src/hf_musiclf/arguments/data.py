@@ -91,8 +91,17 @@ class DataArguments:
     windows_per_track: int = field(
         default=1, metadata={"help": "Random training windows of each track an epoch; 4 or so where tracks are long."}
     )
+    balance: str = field(
+        default="none",
+        metadata={
+            "help": "Labels of unequal numbers, in training alone. oversample: repeat the tracks of rare ones; "
+            "weighted_loss: weigh their loss."
+        },
+    )
 
     def __post_init__(self):
+        if self.balance not in ("none", "oversample", "weighted_loss"):
+            raise UserError(f"balance={self.balance!r} is not known; choose none, oversample or weighted_loss")
         if not 0 < self.window_seconds < float("inf"):
             raise UserError(f"window_seconds={self.window_seconds} must be greater than 0 s")
         if self.eval_hop_seconds is not None and not self.eval_hop_seconds >= SHORTEST_HOP_SECONDS:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 
 from hf_musiclf.arguments import DataArguments
+from hf_musiclf.balancing import oversampled
 from hf_musiclf.data import gtzan, maestro, synthetic
 from hf_musiclf.data.folder import load_folder
 from hf_musiclf.data.hub import load_hub_dataset
@@ -147,14 +149,17 @@ def _left_out(skipped: Sequence[Mapping[str, Any]]) -> list[str]:
 def cut_windows(
     tracks: Tracks, args: DataArguments, sampling_rate: int, seed: int = 0
 ) -> dict[str, EvaluationWindows | RandomWindows]:
-    """Windows of every split: training ones as `train_windows` says, evaluation ones at the hop.
+    """Windows of every split: training ones as `train_windows` and `balance` say, evaluation ones at the hop.
 
     sampling_rate: the model's, in Hz. seed: of the random training windows.
     """
     window = seconds_to_samples(args.window_seconds, sampling_rate)
     hop = seconds_to_samples(args.eval_hop_seconds or args.window_seconds, sampling_rate)
     windows = {}
+    labels = np.asarray(tracks.table.column("label"))
     for split, items in tracks.splits.items():
+        if split == "train" and args.balance == "oversample":
+            items = oversampled(items, labels[items], seed)
         if split == "train" and args.train_windows == "random":
             per_track = args.windows_per_track
             windows[split] = RandomWindows(tracks.table, items, sampling_rate, window, seed, per_track)

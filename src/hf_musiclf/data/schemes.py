@@ -49,15 +49,37 @@ class Stratified:
         return splits
 
     def fold(self, table: "TrackTable", seed: int, n_folds: int, fold: int) -> dict[str, np.ndarray]:
-        """One fold of a cross-validation, see `splits.grouped_folds`. Raises UserError for a label without training."""
+        """One fold of a cross-validation, see `splits.grouped_folds`; `fold` counts from 0.
+
+        Raises UserError for a label without training, and where there is nothing to test or to choose the model on.
+        """
         labels, groups = np.asarray(table.column("label")), self.groups_of(table)
         splits = grouped_folds(labels, groups, n_folds, fold, seed)
+        which = f"folds={n_folds}: fold {fold + 1} of {n_folds} (--fold {fold}) leaves"
+        counts = []  # known groups of each label
         for label, name in enumerate(table.labels):
-            if not np.any(labels[splits["train"]] == label):
-                raise UserError(
-                    f"folds={n_folds}: fold {fold} leaves no {name!r} for train; lower --folds, or {self.instead}"
-                )
+            items = np.flatnonzero(labels == label)
+            counts.append(len({groups[item] for item in items} - {None}))
+            if not np.isin(items, splits["train"]).any():
+                # A label by one group is all in the fold that tests it, however many folds there are.
+                others = "pass another --folds or --split_seed, or " if counts[-1] > 1 else ""
+                held = self._told(counts[-1])
+                raise UserError(f"{which} no {name!r} for train: the data hold it by {held}; {others}{self.instead}")
+        for split in ("test", "validation"):
+            if not len(splits[split]):
+                few = f"no label has more than {self._told(max(counts))}"
+                raise UserError(f"{which} no track for {split}: {few}; {self._way_out(max(counts), n_folds)}")
         return splits
+
+    def _told(self, count: int) -> str:
+        what = f"known {self.group_word}" if self.group_word else "distinct track"
+        return f"{count} {what}{'s' if count != 1 else ''}"
+
+    def _way_out(self, most: int, n_folds: int) -> str:
+        """What to do about an empty split of a fold. most: known groups of the label that has most."""
+        if most < len(SPLITS):  # not one for each
+            return self.instead
+        return f"pass --folds {most}" if n_folds != most else f"pass another --split_seed, or {self.instead}"
 
 
 RANDOM = Stratified("random", "", "three tracks a label are the least that can be split", duplicates_of_table)

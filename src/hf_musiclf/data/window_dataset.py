@@ -1,5 +1,6 @@
 """Windows as rows: datasets of waveforms read by seeking, a window at a time. Workers only read and resample."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class _Windows(torch.utils.data.Dataset):
 class RandomWindows(_Windows):
     """Random windows of each track, new ones each epoch, drawn from the seed, the epoch and the track's row alone.
 
-    per_track: windows of each track an epoch; a whole pass over the tracks stands behind the other.
+    per_track: windows of each track an epoch; a whole pass over the tracks stands behind the other. A row that comes
+    more than once in `rows` shows another window each time.
     """
 
     def __init__(
@@ -50,6 +52,11 @@ class RandomWindows(_Windows):
     ):
         super().__init__(table, rows, sampling_rate, window)
         self.seed, self.per_track = seed, per_track
+        times = Counter()
+        self.number_of_track = np.zeros(len(self.rows), dtype=np.int64)  # the row, and for its repetitions others
+        for position, row in enumerate(self.rows.tolist()):
+            self.number_of_track[position] = row + times[row] * len(table)
+            times[row] += 1
         # In shared memory, so that workers that live across epochs see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -61,9 +68,9 @@ class RandomWindows(_Windows):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         draw, track = divmod(index, len(self.rows))
-        samples = int(self.samples_of_track[track])
+        samples, number = int(self.samples_of_track[track]), int(self.number_of_track[track])
         epoch = int(self._epoch) * self.per_track + draw
-        return self._read(track, random_window_start(samples, self.window, self.seed, epoch, int(self.rows[track])))
+        return self._read(track, random_window_start(samples, self.window, self.seed, epoch, number))
 
 
 class EvaluationWindows(_Windows):

@@ -52,9 +52,11 @@ class EfficientAtConfig(PreTrainedConfig):
     """Config of EfficientAtModel and EfficientAtForAudioClassification.
 
     width_mult: factor of every count of channels; mn04 has 0.4, mn10 1.0. num_mel_bins: of the input. dropout: in
-    [0, 1), before the scores. squeeze_factor: by which squeeze-and-excitation narrows the expansion. batch_norm_eps,
-    batch_norm_momentum: PyTorch's; with a momentum of 0.01 the running statistics need some hundred steps, of account
-    only where one trains from scratch. Raises ValueError for values that make no network.
+    [0, 1), before the scores. head_type: `projection`, the published classifier, whose scores are linear in the
+    projected embedding; or `probe`, for a new head: linear in the embedding and its projection, both standardised.
+    squeeze_factor: by which squeeze-and-excitation narrows the expansion. batch_norm_eps, batch_norm_momentum:
+    PyTorch's; with a momentum of 0.01 the running statistics need some hundred steps, of account only where one trains
+    from scratch. Raises ValueError for values that make no network.
     """
 
     model_type = "efficientat"
@@ -62,6 +64,7 @@ class EfficientAtConfig(PreTrainedConfig):
     width_mult: float | int = 1.0
     num_mel_bins: int = 128
     dropout: float | int = 0.2
+    head_type: str = "projection"
     squeeze_factor: int = 4
     batch_norm_eps: float | int = 0.001
     batch_norm_momentum: float | int = 0.01
@@ -74,6 +77,8 @@ class EfficientAtConfig(PreTrainedConfig):
             value = getattr(self, name)
             if isinstance(value, (bool, str)) or not 0 <= value <= 1 or (value == 1 and limit == "1)"):
                 raise ValueError(f"{name}={value} must lie in [0, {limit}")
+        if self.head_type not in ("projection", "probe"):
+            raise ValueError(f"head_type={self.head_type!r} is not known; choose projection or probe")
         super().__post_init__(**kwargs)
 
     def channels(self, count: float) -> int:
@@ -91,8 +96,13 @@ class EfficientAtConfig(PreTrainedConfig):
 
     @property
     def projection_size(self) -> int:
-        """Size of what the classifier takes."""
+        """Size of the projected embedding."""
         return self.channels(PROJECTION_SIZE)
+
+    @property
+    def pooled_size(self) -> int:
+        """Size of what the classifier takes."""
+        return self.projection_size + (self.hidden_size if self.head_type == "probe" else 0)
 
 
 class EfficientAtConvolution(nn.Module):
@@ -161,6 +171,10 @@ class EfficientAtPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
             init.zeros_(module.bias)
+        elif isinstance(module, EfficientAtStandardisation):
+            init.zeros_(module.count)
+            init.zeros_(module.mean)
+            init.ones_(module.variance)
         else:
             super()._init_weights(module)
 
@@ -190,8 +204,9 @@ class EfficientAtModel(EfficientAtPreTrainedModel):
 
         input_values: `(batch, frames, mels)`, of EfficientAtFeatureExtractor; any number of frames. Returns
         last_hidden_state `(batch, hidden_size, mels / 32, frames / 32)`, rounded up, of the last convolution, whose
-        mean over both axes is the embedding of the paper; pooler_output `(batch, projection_size)`; hidden_states, if
-        asked for: the maps of the first convolution, of each layer and of the last convolution.
+        mean over both axes is the embedding of the paper; pooler_output `(batch, pooled_size)`: the projection, and
+        for a `probe` the embedding before it; hidden_states, if asked for: the maps of the first convolution, of each
+        layer and of the last convolution.
         """
         hidden = self.stem(input_values.transpose(1, 2)[:, None])
         if hidden.device.type == "cpu":  # where depthwise convolutions are faster with the channels last in memory
@@ -200,22 +215,59 @@ class EfficientAtModel(EfficientAtPreTrainedModel):
         for layer in self.layers:
             states.append(layer(states[-1]))
         states.append(self.final(states[-1]))
-        pooled = self.activation(self.projection(states[-1].mean((2, 3))))
+        embedding = states[-1].mean((2, 3))
+        pooled = self.activation(self.projection(embedding))
+        if self.config.head_type == "probe":
+            pooled = torch.cat([embedding, pooled], dim=1)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutputWithPooling(
             last_hidden_state=states[-1], pooler_output=pooled, hidden_states=tuple(states) if wanted else None
         )
 
 
+class EfficientAtStandardisation(nn.Module):
+    """Each of `size` features less its mean, over its standard deviation: of all items seen in training so far.
+
+    A linear head learns evenly only of features of one scale, hence the batch norm without scale and shift before the
+    linear probes of He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022 (appendix A). Unlike
+    there the batch at hand is not singled out: it may be a single item, and a small one is noise.
+    """
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self._take_in(features.detach().float())
+        return (features - self.mean) * (self.variance + self.eps).rsqrt()
+
+    @torch.no_grad()
+    def _take_in(self, features: torch.Tensor) -> None:
+        """Mean and variance of what was seen and these together (Chan, Golub and LeVeque 1979)."""
+        share = len(features) / (self.count + len(features))
+        apart = features.mean(0) - self.mean
+        seen = self.variance * (self.count > 0)  # before the first items there is none
+        self.variance.copy_((1 - share) * seen + share * features.var(0, correction=0) + share * (1 - share) * apart**2)
+        self.mean.add_(share * apart)
+        self.count.add_(len(features))
+
+
 class EfficientAtForAudioClassification(EfficientAtPreTrainedModel):
-    """EfficientAT with one linear layer of scores on its projected embedding."""
+    """EfficientAT with one linear layer of scores on its pooled output, see `head_type` of its config."""
 
     def __init__(self, config: EfficientAtConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.efficientat = EfficientAtModel(config)
+        self.norm = nn.Identity()
+        if config.head_type == "probe":
+            self.norm = EfficientAtStandardisation(config.pooled_size, config.batch_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.projection_size, config.num_labels)
+        self.classifier = nn.Linear(config.pooled_size, config.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -233,7 +285,7 @@ class EfficientAtForAudioClassification(EfficientAtPreTrainedModel):
         `hidden_states[-1].mean((2, 3))` is the embedding.
         """
         outputs = self.efficientat(input_values, output_hidden_states=output_hidden_states, return_dict=True)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
+        logits = self.classifier(self.dropout(self.norm(outputs.pooler_output)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 

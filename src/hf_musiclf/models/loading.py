@@ -16,6 +16,7 @@ from transformers.utils import logging
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
+from hf_musiclf.launching import without_path
 from hf_musiclf.models.families import ast, clap, efficientat
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
@@ -69,13 +70,21 @@ def load_classifier(
             f"{name}: {counts['parameters']:,} parameters, {counts['trainable']:,} of them trained; {'; '.join(notes)}",
             flush=True,
         )
-    local = Path(args.model).exists()  # a path of this machine is nobody else's business
-    start = FROM_SCRATCH if args.model == "random" else "from a checkpoint of one's own" if local else args.model
+    local = Path(args.model).exists()
+    start = FROM_SCRATCH if args.model == "random" else _origin(args.model, family, local)
     on_the_hub = not (local or args.model == "random" or args.model in getattr(family, "RELEASES", ()))
     base = args.model if on_the_hub else None
     about = {"class": name, "own_code": type(model)._auto_class is not None, "base_model": base, "start": start}
     embeds = getattr(family, "embeds", lambda model: False)(model)
     return LoadedModel(model, features, {**about, **counts, "notes": notes}, embeds)
+
+
+def _origin(model: str, family: ModuleType, local: bool) -> str:
+    """Where the weights come from, for reports and cards: a path of this machine is nobody else's business."""
+    known = family.origin(model) if hasattr(family, "origin") else None
+    if known:
+        return f"from {known}"
+    return "from a checkpoint of one's own" if local else model
 
 
 def _from_scratch(args: ModelArguments, family: ModuleType, window_seconds: float, label2id, id2label):
@@ -103,7 +112,7 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
         )
-    head = _head_overrides(args, family, config)
+    head = _head_overrides(args, family, config, label2id)
     try:
         with quiet_transformers(logging.ERROR):  # what is new is said below, in one line
             model, found = family.model_class.from_pretrained(
@@ -120,17 +129,21 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
             extractor = family.extractor_class.from_pretrained(folder, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
-    return model, extractor, [f"{args.model}: {_renew_head(model, found, config, args.model)}"]
+    return model, extractor, [f"{without_path(args.model)}: {_renew_head(model, found, config, args.model)}"]
 
 
-def _head_overrides(args: ModelArguments, family: ModuleType, config: PreTrainedConfig) -> dict[str, Any]:
-    """What `--model_config` says of a head that is new. Raises UserError where the checkpoint brings all of it."""
+def _head_overrides(
+    args: ModelArguments, family: ModuleType, config: PreTrainedConfig, label2id: dict[str, int]
+) -> dict[str, Any]:
+    """What `--model_config` says of a head that is new; a head that is kept stays as it is. Raises UserError."""
     overrides = args.config_overrides()
     if not overrides:
         return {}
-    if config.model_type == family.MODEL_TYPE or not hasattr(family, "head_overrides"):
+    if not hasattr(family, "head_overrides"):
         raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
-    return family.head_overrides(overrides)
+    head = family.head_overrides(overrides)
+    kept = config.model_type == family.MODEL_TYPE and config.label2id == label2id
+    return {} if kept else head
 
 
 def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfig, name: str) -> str:

@@ -14,10 +14,15 @@ from hf_musiclf.files import file_digest
 from hf_musiclf.models.efficientat import EfficientAtConfig, EfficientAtForAudioClassification
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.efficientat_folders import save_folder
-from hf_musiclf.models.families.overrides import checked_overrides, make_config
+from hf_musiclf.models.families.overrides import checked_overrides, make_config, own_fields
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
 
 MODEL_TYPE = EfficientAtConfig.model_type
+HEAD_FIELDS = ("head_type", "dropout")
+
+# Of the folders that `.pt` files are turned into: a change of what they hold (names of weights, config, extractor)
+# raises it, as a folder in the cache is taken as it is.
+FORMAT = 1
 
 RELEASE_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
 # Assets of that release with this front end and classifier: name -> width, mAP on AudioSet in thousandths (part of the
@@ -60,21 +65,45 @@ def _cache() -> Path:
     return Path(constants.HF_HUB_CACHE).parent / "efficientat"
 
 
+def origin(name: str) -> str | None:
+    """Which of RELEASES a model is, for reports and cards; None where it is none, or nothing tells.
+
+    name: as `resolve` takes it. A file is a release by its digest. By its name alone, which the text then says, only
+    where the release's digest is not known: another file under the name of one that is known is no release.
+
+    >>> origin("mn10_as"), origin("someone/efficientat")
+    ("EfficientAT's mn10_as", None)
+    """
+    path = Path(name)
+    if path.is_file():
+        digest = file_digest(path, "sha256")
+        for release, (_, _, sha256) in RELEASES.items():
+            if sha256 == digest:
+                return f"EfficientAT's {release}"
+            if sha256 is None and path.name == _file_name(release):
+                return f"EfficientAT's {release} (by its file's name)"
+    return f"EfficientAT's {name}" if name in RELEASES and not path.exists() else None
+
+
+def _file_name(release: str) -> str:
+    return f"{release}_mAP_{RELEASES[release][1]}.pt"
+
+
 def _download(release: str) -> Path:
-    width, score, sha256 = RELEASES[release]
-    file = f"{release}_mAP_{score}.pt"
+    width, _, sha256 = RELEASES[release]
+    file = _file_name(release)
     size = f"about {max(1, round(PARAMETERS_AT_FULL_WIDTH * BYTES_A_PARAMETER * width**2 / 1e6))} MB"
     return download_file(RELEASE_URL + file, _cache() / file, sha256, size, f"EfficientAT {release}")
 
 
 def _converted(path: Path, width: float | None = None) -> Path:
-    """The Transformers folder of a `.pt` file, in the cache under the file's digest.
+    """The Transformers folder of a `.pt` file, in the cache under the file's digest and FORMAT.
 
     width: what a download must have; one that is no such file is deleted.
     """
     if not path.is_file():
         load_original(path)  # which says what is wrong
-    folder = _cache() / f"{path.stem}-{file_digest(path, 'sha256')[:16]}"
+    folder = _cache() / f"{path.stem}-{file_digest(path, 'sha256')[:16]}-v{FORMAT}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if folder.is_dir():
@@ -88,6 +117,16 @@ def _converted(path: Path, width: float | None = None) -> Path:
                 path.unlink()
             raise
         return save_folder(config, state_dict, folder)
+
+
+def head_overrides(overrides: dict) -> dict:
+    """HEAD_FIELDS of a new head, checked. Raises UserError for other keys and for values that make no head."""
+    for key in overrides:
+        if key in own_fields(EfficientAtConfig) and key not in HEAD_FIELDS:
+            raise UserError(f"model_config: {key} is a field of the network, which the checkpoint brings; leave it out")
+    fields = checked_overrides(overrides, EfficientAtConfig(), examples=", ".join(HEAD_FIELDS))
+    make_config(EfficientAtConfig, **fields)
+    return fields
 
 
 def random_parts(overrides: dict, window_seconds: float) -> tuple[EfficientAtConfig, EfficientAtFeatureExtractor]:

@@ -1,0 +1,144 @@
+"""What EfficientAT's features cost: hf_musiclf.features.efficientat.EfficientAtFeatures in batches, against one by one.
+
+    python benchmarks/efficientat_features.py
+    python benchmarks/efficientat_features.py --threads 1 --output efficientat_features.json
+
+All make input_values of the same windows of 10 s (1,000 frames, 128 mels) at 32 kHz, on the CPU and, if there is one,
+on a GPU:
+
+    ours         waveforms `(batch, time)` in memory to input_values on the device; for a GPU the copy to it counts
+    extractor    arrays, one after the other, to a tensor on the CPU, by the extractor that is saved with the model
+    torchaudio   waveforms, one after the other on the CPU, by torchaudio: pre-emphasis, MelSpectrogram with Kaldi's
+                 filters, logarithm; as one would write it without this package, and nothing of ours in it
+
+They take turns, so that other load hits all alike. Speeds are windows a second, from the median over the repetitions;
+a speed-up is the median of the repetitions' own; a difference is the largest absolute one of all values from ours.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+from machine import as_line, describe_machine, write_figures
+
+from hf_musiclf.features.efficientat import EfficientAtFeatures
+from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
+
+OTHERS = ("extractor", "torchaudio")
+
+
+def make_windows(count, samples, rate, seed=0):
+    """Tones that come and go over noise, some of it silence: `(count, samples)` float32 in [-1, 1]. rate: Hz."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(samples) / rate
+    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
+    noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
+    return np.clip(tones + noise, -1, 1).astype(np.float32)
+
+
+def by_extractor(extractor, arrays):
+    """`(batch, frames, mels)`, the extractor called once a window."""
+    made = [extractor(array, sampling_rate=extractor.sampling_rate, return_tensors="pt") for array in arrays]
+    return torch.cat([one["input_values"] for one in made])
+
+
+def torchaudio_way(extractor):
+    """A function of `(batch, time)` to `(batch, frames, mels)` that goes through torchaudio window by window."""
+    rate, low, high = extractor.sampling_rate, extractor.frequency_min, extractor.frequency_max
+    spectrogram = torchaudio.transforms.MelSpectrogram(
+        rate,
+        n_fft=extractor.n_fft,
+        win_length=extractor.win_length,
+        hop_length=extractor.hop_length,
+        n_mels=extractor.feature_size,
+        wkwargs={"periodic": False},
+    )
+    # MelSpectrogram's own triangles have straight sides in Hz; Kaldi's, which the published weights have seen, in mel.
+    # No frequency warping: the bounds of it, 100 and -500 Hz, are Kaldi's defaults and do not matter.
+    filters, _ = torchaudio.compliance.kaldi.get_mel_banks(
+        extractor.feature_size, extractor.n_fft, rate, low, high, 100.0, -500.0, 1.0
+    )
+    spectrogram.mel_scale.fb = torch.nn.functional.pad(filters, (0, 1)).T  # Kaldi leaves out the last bin
+
+    def one(waveform):
+        mel = spectrogram(torchaudio.functional.preemphasis(waveform, extractor.preemphasis)[1:])
+        return ((mel + extractor.log_offset).log().T - extractor.mean) / extractor.std
+
+    return lambda waveforms: torch.stack([one(waveform) for waveform in waveforms])
+
+
+def timed(make, device):
+    """Seconds that `make` takes, until the device has finished, and its values on the CPU."""
+    began = time.perf_counter()
+    values = make()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, values.cpu()
+
+
+def compare(extractor, device, batch, repetitions):
+    """One row of the table: device, batch, windows a second of each way, speed-ups, largest differences."""
+    features, by_torchaudio = EfficientAtFeatures(extractor), torchaudio_way(extractor)
+    windows = make_windows(batch, extractor.window_samples, extractor.sampling_rate)
+    waveforms, arrays = torch.from_numpy(windows), list(windows)
+    ways = {
+        "ours": lambda: features(waveforms.to(device))["input_values"],
+        "extractor": lambda: by_extractor(extractor, arrays),
+        "torchaudio": lambda: by_torchaudio(waveforms),
+    }
+    seconds, difference = {way: [] for way in ways}, dict.fromkeys(OTHERS, 0.0)
+    for _ in range(repetitions + 1):
+        values = {}
+        for way, make in ways.items():
+            lasted, values[way] = timed(make, device)
+            seconds[way].append(lasted)
+        for way in OTHERS:
+            difference[way] = max(difference[way], float((values[way] - values["ours"]).abs().max()))
+    seconds = {way: lasted[1:] for way, lasted in seconds.items()}  # the first of each fills caches
+    row = {"device": device.type, "batch": batch}
+    row |= {f"{way}_windows_per_second": batch / statistics.median(lasted) for way, lasted in seconds.items()}
+    for way in OTHERS:
+        ratios = [slow / fast for slow, fast in zip(seconds[way], seconds["ours"], strict=True)]
+        row |= {f"speed_up_over_{way}": statistics.median(ratios), f"largest_difference_{way}": difference[way]}
+    return row
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
+    parser.add_argument("--repetitions", type=int, default=15, help="turns of each, after a first that is not counted")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
+    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    machine = describe_machine("torch", "torchaudio", "transformers", "numpy")
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+        machine["gpu"] = torch.cuda.get_device_name()
+    print(as_line(machine))
+    extractor, rows = EfficientAtFeatureExtractor(), []
+    timing = f"{args.threads} threads, medians of {args.repetitions} repetitions"
+    print(f"{extractor.window_seconds:g} s at {extractor.sampling_rate} Hz, {timing}")
+    print("device  batch   windows/s: ours  extractor  torchaudio   speed-up over each   largest differences")
+    for device in devices:
+        for batch in args.batches:
+            rows.append(row := compare(extractor, device, batch, args.repetitions))
+            speeds, ratios, differences = (
+                [row[name] for name in row if named in name] for named in ("per_second", "speed_up", "difference")
+            )
+            print(
+                f"{row['device']:6}{batch:7}{speeds[0]:18.1f}{speeds[1]:11.1f}{speeds[2]:12.1f}"
+                f"{ratios[0]:14.2f}{ratios[1]:7.2f}{differences[0]:14.1e}{differences[1]:8.1e}",
+                flush=True,
+            )
+    if args.output:
+        write_figures(args.output, machine, {"repetitions": args.repetitions, "threads": args.threads}, rows)
+
+
+if __name__ == "__main__":
+    main()

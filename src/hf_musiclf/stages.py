@@ -1,0 +1,66 @@
+"""From tracks, windows and a model to a trainer: what comes before all layers learn."""
+
+import copy
+from dataclasses import replace
+
+from hf_musiclf.arguments import DataArguments, RecipeTrainingArguments
+from hf_musiclf.balancing import class_weights
+from hf_musiclf.data.loading import cut_windows
+from hf_musiclf.data.tracks import Tracks
+from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
+from hf_musiclf.models.loading import LoadedModel, quiet_transformers
+from hf_musiclf.runs import Run
+from hf_musiclf.training import MusicTrainer
+
+# Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
+HEAD_LEARNING_RATE = 3e-3
+
+
+def make_trainer(
+    run: Run,
+    loaded: LoadedModel,
+    tracks: Tracks,
+    windows: dict[str, EvaluationWindows | RandomWindows],
+    data_args: DataArguments,
+    args: RecipeTrainingArguments,
+) -> MusicTrainer:
+    """The trainer of a recipe, after the stages that its arguments ask for: a head that learns first.
+
+    A run that goes on from a checkpoint has them behind it.
+    """
+    weights = None
+    if data_args.balance == "weighted_loss":
+        labels = windows["train"].label_of_track
+        weights = class_weights(labels, len(tracks.labels))
+    if args.head_first_epochs and not run.checkpoint:
+        rate = loaded.features.sampling_rate
+        every = cut_windows(tracks, replace(data_args, train_windows="all"), rate, args.seed)
+        train_head_first(loaded, every, args, data_args.cache_dir, weights)
+    return MusicTrainer(loaded, windows, args, data_args.cache_dir, weights)
+
+
+def train_head_first(
+    loaded: LoadedModel,
+    windows: dict[str, EvaluationWindows],
+    args: RecipeTrainingArguments,
+    cache_dir: str | None,
+    weights=None,
+) -> None:
+    """Train the new head alone for `args.head_first_epochs`, on kept embeddings; then every layer may learn as before.
+
+    A head that starts at random pulls the backbone away from what it has learnt: first the probe, then fine-tuning
+    (LP-FT; Kumar et al., ICLR 2022). windows: all of them, see `cut_windows`. weights: of each label's loss, as
+    MusicTrainer takes them. Nothing is written but embeddings.
+    """
+    learns = [(parameter, parameter.requires_grad) for parameter in loaded.model.parameters()]
+    loaded.model.base_model.requires_grad_(False)
+    of_head = copy.copy(args)
+    of_head.num_train_epochs, of_head.max_steps = args.head_first_epochs, -1
+    of_head.learning_rate, of_head.head_learning_rate, of_head.layer_lr_decay = HEAD_LEARNING_RATE, None, 1.0
+    of_head.mixup_alpha, of_head.mask_bands, of_head.mask_frames = 0.0, 0, 0
+    of_head.eval_strategy, of_head.save_strategy, of_head.load_best_model_at_end = "no", "no", False
+    of_head.logging_strategy, of_head.early_stopping_patience, of_head.cache_embeddings = "no", None, True
+    with quiet_transformers():
+        MusicTrainer(loaded, windows, of_head, cache_dir, weights).train()
+    for parameter, learnt in learns:
+        parameter.requires_grad_(learnt)
