@@ -25,6 +25,13 @@ class ModelArguments:
         },
     )
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub checkpoint."})
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the Python code that a checkpoint brings along, as MERT's does. It can do whatever you can: "
+            "read it first, and name its commit by --model_revision."
+        },
+    )
     train_layers: str = field(
         default="all",
         metadata={

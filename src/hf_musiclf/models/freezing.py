@@ -17,11 +17,8 @@ def encoder_layers(model: PreTrainedModel) -> list[list[nn.Module]]:
 
     Encoders in stages, as CLAP's, have blocks for layers; the module that merges patches goes with the block before it.
     """
-    count = model.base_model.config.num_hidden_layers
-    stacks = [module for module in model.base_model.modules() if _is_stack(module) and len(module) == count]
-    assert stacks, f"{type(model).__name__} has no stack of {count} layers"
     layers: list[list[nn.Module]] = []
-    for layer in stacks[0]:
+    for layer in _encoder_stack(model):
         blocks = getattr(layer, "blocks", None)
         if not isinstance(blocks, nn.ModuleList):
             layers.append([layer])
@@ -29,6 +26,17 @@ def encoder_layers(model: PreTrainedModel) -> list[list[nn.Module]]:
         layers += [[block] for block in blocks]
         layers[-1] += [child for child in layer.children() if child is not blocks]
     return layers
+
+
+def _encoder_stack(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder layers, or the stages that hold them.
+
+    Convolutions in front may be as many as the layers, and alike; the encoder has more weights.
+    """
+    count = model.base_model.config.num_hidden_layers
+    stacks = [module for module in model.base_model.modules() if _is_stack(module) and len(module) == count]
+    assert stacks, f"{type(model).__name__} has no stack of {count} layers"
+    return max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()))
 
 
 def _is_stack(module: nn.Module) -> bool:
@@ -51,7 +59,7 @@ def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
             raise UserError(
                 f"train_layers={train_layers}: the model has {len(layers)} encoder layers; lower N, or use all"
             )
-        for modules in [*layers[-int(count) :], _behind(model.base_model, layers[-1][0])]:
+        for modules in [*layers[-int(count) :], _behind_encoder(model, layers[-1][0])]:
             for module in modules:
                 module.requires_grad_(True)
     return {
@@ -76,7 +84,7 @@ def learning_rate_scales(model: PreTrainedModel, decay: float) -> dict[nn.Parame
     """
     layers = encoder_layers(model)
     depth_of = {parameter: len(layers) + 1 for parameter in model.base_model.parameters()}
-    depths = [(0, _behind(model.base_model, layers[-1][0])), *enumerate(reversed(layers), start=1)]
+    depths = [(0, _behind_encoder(model, layers[-1][0])), *enumerate(reversed(layers), start=1)]
     for depth, modules in depths:
         for module in modules:
             depth_of.update(dict.fromkeys(module.parameters(), depth))
@@ -97,6 +105,34 @@ def split_by_scale(
             part = split.setdefault((-scale, number), {**group, "lr": group["lr"] * scale, "params": []})
             part["params"].append(parameter)
     return [split[key] for key in sorted(split)]
+
+
+def _behind_encoder(model: PreTrainedModel, last: nn.Module) -> list[nn.Module]:
+    """The modules of the backbone that stand behind its last encoder layer.
+
+    wav2vec 2.0 and its like register the norm before the layers; with stable layer norm it is applied after them.
+    """
+    stable = getattr(model.base_model.config, "do_stable_layer_norm", False)
+    return _behind(model.base_model, last) + ([model.base_model.encoder.layer_norm] if stable else [])
+
+
+def truncate(model: PreTrainedModel, n_layers: int) -> None:
+    """Keep the first encoder layers of a model alone, and say so in its config, from which it is loaded again.
+
+    n_layers: how many. What stands behind the layers stays as it is. Raises UserError for none or more than there are,
+    and for an encoder in stages, whose widths follow from their number.
+    """
+    stack, config = _encoder_stack(model), model.base_model.config
+    if hasattr(stack[0], "blocks"):
+        raise UserError(f"{type(model).__name__} has its layers in stages, of which none can be left out")
+    if not 1 <= n_layers <= len(stack):
+        raise UserError(f"{n_layers} encoder layers are to be kept of {len(stack)}; choose from 1 to {len(stack)}")
+    del stack[n_layers:]
+    for name in ("num_hidden_layers", "encoder_layers"):  # of Whisper both
+        if hasattr(config, name):
+            setattr(config, name, n_layers)
+    if hasattr(model, "layer_weights"):  # of a head that weighs them: one for the input, one a layer
+        model.layer_weights = nn.Parameter(model.layer_weights.data[: n_layers + 1].clone())
 
 
 def _behind(module: nn.Module, last: nn.Module) -> list[nn.Module]:

@@ -1,6 +1,6 @@
 """From model arguments to a classifier and its features: from a checkpoint, or from scratch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +17,42 @@ from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
 from hf_musiclf.launching import without_path
-from hf_musiclf.models.families import ast, clap, efficientat
+from hf_musiclf.models.families import ast, clap, efficientat, encoders
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 
 FROM_SCRATCH = "from scratch"
-FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (ast, clap, efficientat)}
+
+
+def saved_types(family: ModuleType) -> Sequence[str]:
+    """Model types of what the family saves: its own, or those of all its classes."""
+    return getattr(family, "MODEL_TYPES", (family.MODEL_TYPE,))
+
+
+FAMILIES: dict[str, ModuleType] = {
+    model_type: family for family in (ast, clap, efficientat, encoders) for model_type in saved_types(family)
+}
+
+
+def pooled(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """`(batch, dim)`: what the backbone makes of model inputs, where it pools them itself."""
+    return model.base_model(**inputs).pooler_output
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """What a recipe trains, and what the report says of it.
 
-    features: waveforms -> model inputs; `features.extractor` is saved with the model. facts: JSON types only. embeds:
-    whether the head takes nothing but the pooled output of the backbone, one vector a window.
+    features: waveforms -> model inputs; `features.extractor` is saved with the model. facts: JSON types only. family:
+    of FAMILIES. embeds: whether the head takes nothing but one vector a window, which `embed(model, inputs)` gives.
     """
 
     model: PreTrainedModel
     features: Any
     facts: dict[str, Any]
+    family: str = ""
     embeds: bool = False
+    embed: Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor] = pooled
 
 
 def load_classifier(
@@ -57,8 +73,9 @@ def load_classifier(
         notes = ["all weights are new (--model random)"]
     else:
         model, extractor, notes = _from_checkpoint(args, family, label2id, id2label)
-    note = family.fit_window(model, extractor, window_seconds)
-    notes += [note] if note else []
+    fitted = family.fit_window(model, extractor, window_seconds)
+    learnt = args.model != "random" and hasattr(family, "freeze")
+    notes += [note for note in (fitted, family.freeze(model) if learnt else None) if note]
     counts = set_trainable(model, args.train_layers)
     try:
         features = family.make_features(extractor)
@@ -76,7 +93,8 @@ def load_classifier(
     base = args.model if on_the_hub else None
     about = {"class": name, "own_code": type(model)._auto_class is not None, "base_model": base, "start": start}
     embeds = getattr(family, "embeds", lambda model: False)(model)
-    return LoadedModel(model, features, {**about, **counts, "notes": notes}, embeds)
+    embed = getattr(family, "embed", pooled)
+    return LoadedModel(model, features, {**about, **counts, "notes": notes}, model_type, embeds, embed)
 
 
 def _origin(model: str, family: ModuleType, local: bool) -> str:
@@ -102,12 +120,10 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
     # A family may know checkpoints in other forms than a folder or a Hub id, and make a folder of them.
     folder = family.resolve(args.model) if hasattr(family, "resolve") else args.model
     where = {"revision": args.model_revision, "local_files_only": only_local(folder)}
-    try:
-        config = AutoConfig.from_pretrained(folder, **where)
-    except (OSError, ValueError) as error:
-        reason = why_not_here(args.model) or first_line(error)
-        raise UserError(f"model={args.model!r} cannot be loaded: {reason}") from error
-    if config.model_type not in getattr(family, "ACCEPTS", (family.MODEL_TYPE,)):
+    where["trust_remote_code"] = args.trust_remote_code
+    config = _config_of(args, folder, where)
+    own_code = args.trust_remote_code and getattr(family, "REMOTE_CODE", False) and getattr(config, "auto_map", None)
+    if not own_code and config.model_type not in getattr(family, "ACCEPTS", (family.MODEL_TYPE,)):
         raise UserError(
             f"model={args.model!r} is of architecture {config.model_type!r}, this recipe fine-tunes "
             f"{family.MODEL_TYPE!r}; use the recipe of that architecture, see recipes/README.md"
@@ -127,9 +143,22 @@ def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2labe
                 **head,
             )
             extractor = family.extractor_class.from_pretrained(folder, **where)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
         raise UserError(f"model={args.model!r} cannot be loaded: {first_line(error)}") from error
-    return model, extractor, [f"{without_path(args.model)}: {_renew_head(model, found, config, args.model)}"]
+    told = _renew_head(model, found, config, args.model, getattr(family, "MAY_BE_MISSING", ()))
+    return model, extractor, [f"{without_path(args.model)}: {told}"]
+
+
+def _config_of(args: ModelArguments, folder: str, where: dict[str, Any]) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, **where)
+    except (OSError, ValueError, ImportError) as error:
+        reason = why_not_here(args.model) or first_line(error)
+        if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+            reason = "it runs code of its own; read it, and if you trust it pass --trust_remote_code"
+        raise UserError(f"model={args.model!r} cannot be loaded: {reason}") from error
 
 
 def _head_overrides(
@@ -142,17 +171,21 @@ def _head_overrides(
     if not hasattr(family, "head_overrides"):
         raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
     head = family.head_overrides(overrides)
-    kept = config.model_type == family.MODEL_TYPE and config.label2id == label2id
+    kept = config.model_type in saved_types(family) and config.label2id == label2id
     return {} if kept else head
 
 
-def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfig, name: str) -> str:
+def _renew_head(
+    model: PreTrainedModel, found: dict, old_config: PreTrainedConfig, name: str, may_be_missing: tuple[str, ...] = ()
+) -> str:
     """Make sure that the backbone came whole and the head is for these labels; returns what became of the head.
 
-    found: the loading info of `from_pretrained`. Raises UserError where weights of the backbone are missing.
+    found: the loading info of `from_pretrained`. may_be_missing: ends of keys that a whole checkpoint may be without.
+    Raises UserError where other weights of the backbone are missing.
     """
     entries = [entry for key in ("missing_keys", "mismatched_keys") for entry in found[key]]
     new = {entry if isinstance(entry, str) else entry[0] for entry in entries}
+    new = {key for key in new if not key.endswith(may_be_missing)}
     lost = sorted(key for key in new if key.startswith(model.base_model_prefix + "."))
     if lost:
         raise UserError(
@@ -161,7 +194,9 @@ def _renew_head(model: PreTrainedModel, found: dict, old_config: PreTrainedConfi
         )
     if not new and old_config.label2id == model.config.label2id:
         return "its head has these labels and is kept"
-    if old_config.model_type != model.config.model_type:  # of CLAP's two towers only one is taken
+    of_head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
+    # Of CLAP's two towers only one is taken; a checkpoint of pretraining or of a recogniser has no such head.
+    if old_config.model_type != model.config.model_type or of_head <= set(found["missing_keys"]):
         return f"all weights of its {model.base_model_prefix}, and a new head of {model.config.num_labels} labels"
     # The layers of a head that fit by their size would start from what they had learnt for other labels.
     for child in model.children():

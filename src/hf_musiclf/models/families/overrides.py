@@ -51,7 +51,7 @@ def _checked(key: str, value: Any, usual: Any) -> Any:
         if not number or not isinstance(value, int) or value < 1:
             raise UserError(f"model_config: {key}={value} must be a whole number of 1 or more")
         return value
-    if key.endswith(("_prob", "_rate", "dropout")):
+    if key.endswith(("_prob", "_rate", "dropout", "layerdrop")):
         if not number or not 0 <= value < 1:
             raise UserError(f"model_config: {key}={value} must lie in [0, 1)")
     elif not number or not 0 < value < math.inf:
