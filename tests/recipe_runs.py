@@ -40,12 +40,33 @@ CLAP = {
     "eval_hop_seconds": 1.0,
     "windows_per_track": 1,
 }  # fmt: skip
+WAV2VEC2 = {
+    "model_config": json.dumps(
+        dict(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=[8, 8],
+            conv_kernel=[10, 8], conv_stride=[10, 8], num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+            classifier_proj_size=8, mask_time_prob=0,
+        )
+    ),
+    "weak_model": "random",
+    "weak_model_config": json.dumps(
+        dict(
+            hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, conv_dim=[4, 4],
+            conv_kernel=[10, 8], conv_stride=[10, 8], num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+            classifier_proj_size=8, mask_time_prob=0,
+        )
+    ),
+    "weak_layers": 1,
+    "weak_epochs": 1,
+    "windows_per_track": 1,
+}  # fmt: skip
 # Every recipe by the name of its file -> the flags, beside those of TINY, with which it is tiny. A new one goes here.
 TINY_RECIPES = {
     "ast_gtzan": {},
     "clap_maestro": CLAP,
     "efficientat_gtzan": EFFICIENTAT,
     "efficientat_maestro": EFFICIENTAT,
+    "wav2vec2_poe_gtzan": WAV2VEC2,
 }
 
 

@@ -17,9 +17,10 @@ LAYERS = [
     {"arguments", "launching"},
     {"data", "features", "plots", "augmentation", "losses"},
     {"models"},
-    {"inference", "runs", "embeddings", "callbacks"},
+    {"inference", "runs", "embeddings", "callbacks", "debiasing"},
     {"report"},
     {"training", "cards", "crossvalidation"},
+    {"experts"},
     {"stages"},
 ]
 PURE = {

@@ -133,8 +133,8 @@ def test_a_batch_in_two_parts_has_the_loss_and_gradient_of_the_whole(
     start = finished[0] if architecture == "ast" else convolutional
     name = {"ast": "ast_gtzan", "efficientat": "efficientat_maestro"}[architecture]
     changes = dict(
-        model=start, model_config=None, max_steps=2, logging_steps=1, learning_rate=0.0, freeze_batch_norm=True,
-        mask_bands=0, mask_frames=0 if augmentation == "none" else 16,
+        model=start, model_config=None, max_steps=2, logging_steps=1, learning_rate=1e-12,
+        head_learning_rate=1e-12, freeze_batch_norm=True, mask_bands=0, mask_frames=0 if augmentation == "none" else 16,
         mixup_alpha=0.3 if augmentation == "mixup" else 0.0, **WITHOUT_EVALUATION,
     )  # fmt: skip
     whole = run_recipe(name, corpus, output_dir=tmp_path / "1x16", **changes, per_device_train_batch_size=16)

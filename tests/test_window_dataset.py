@@ -182,12 +182,13 @@ def test_workers_read_the_same_evaluation_windows(evaluation_windows):
 
 def test_collate_pads_with_zeros_and_keeps_lengths_and_labels():
     items = [
-        {"waveform": np.full(length, value, np.float32), "labels": label}
+        {"waveform": np.full(length, value, np.float32), "labels": label, "row": 10 * label}
         for length, value, label in [(3, 0.5, 7), (5, -0.25, 0), (1, 1.0, 2)]
     ]
     batch = collate_windows(items)
     assert batch["waveforms"].dtype == torch.float32 and batch["labels"].dtype == torch.int64
     assert batch["lengths"].tolist() == [3, 5, 1] and batch["labels"].tolist() == [7, 0, 2]
+    assert batch["rows"].tolist() == [70, 0, 20]
     assert batch["waveforms"].tolist() == [[0.5] * 3 + [0.0] * 2, [-0.25] * 5, [1.0] + [0.0] * 4]
 
 

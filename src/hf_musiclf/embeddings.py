@@ -51,7 +51,8 @@ class _StandIn(nn.Module):
 def without_backbone(model: PreTrainedModel) -> PreTrainedModel:
     """The model with a stand-in for its backbone: its inputs are embeddings, its head is the model's very own.
 
-    model: of a class whose forward pass takes `pooler_output` of its base model, and nothing else.
+    model: of a class whose forward pass takes `pooler_output` of its base model and nothing else, or the mean of its
+    `last_hidden_state` over time.
     """
     light = copy.copy(model)
     light._modules = {**model._modules, model.base_model_prefix: _StandIn()}
@@ -59,26 +60,35 @@ def without_backbone(model: PreTrainedModel) -> PreTrainedModel:
 
 
 class EmbeddedWindows(torch.utils.data.Dataset):
-    """Windows by their embeddings. items are `{input name: (dim,) float32, "labels": int}`."""
+    """Windows by their embeddings. items are `{input name: (dim,) float32, "labels": int}`.
 
-    def __init__(self, input_name: str, embeddings: np.ndarray, windows: EvaluationWindows):
-        self.input_name, self.embeddings = input_name, torch.from_numpy(embeddings)
+    weak_logits: `(windows, labels)` of a weak model, to be an entry of the items too.
+    """
+
+    def __init__(
+        self,
+        input_name: str,
+        embeddings: np.ndarray,
+        windows: EvaluationWindows,
+        weak_logits: np.ndarray | None = None,
+    ):
         self.labels = windows.label_of_window
+        self.columns = {input_name: torch.from_numpy(embeddings)}
+        if weak_logits is not None:
+            assert len(weak_logits) == len(self.labels), f"{len(weak_logits)} weak logits, {len(self.labels)} windows"
+            self.columns["weak_logits"] = torch.from_numpy(weak_logits).float()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {self.input_name: self.embeddings[index], "labels": int(self.labels[index])}
+        return {name: values[index] for name, values in self.columns.items()} | {"labels": int(self.labels[index])}
 
 
 def collate_embeddings(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """`{input name: (batch, dim), "labels": (batch,)}`."""
-    name = next(iter(items[0]))
-    return {
-        name: torch.stack([item[name] for item in items]),
-        "labels": torch.tensor([item["labels"] for item in items]),
-    }
+    """`{input name: (batch, dim), "labels": (batch,)}`, and weak_logits `(batch, labels)` where items have them."""
+    stacked = {name: torch.stack([item[name] for item in items]) for name in items[0] if name != "labels"}
+    return {**stacked, "labels": torch.tensor([item["labels"] for item in items])}
 
 
 class EmbeddingCache:

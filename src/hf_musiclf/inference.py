@@ -94,6 +94,6 @@ class TrackClassifier:
 
     @torch.no_grad()
     def _logits(self, waveforms: list[np.ndarray]) -> np.ndarray:
-        batch = collate_windows([{"waveform": waveform, "labels": 0} for waveform in waveforms])
+        batch = collate_windows([{"waveform": waveform, "labels": 0, "row": 0} for waveform in waveforms])
         inputs = self.features(batch["waveforms"].to(self.model.device), batch["lengths"])
         return self.model(**inputs).logits.float().cpu().numpy()

@@ -8,6 +8,8 @@ from hf_musiclf.balancing import class_weights
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
+from hf_musiclf.debiasing import tell
+from hf_musiclf.experts import make_debiasing
 from hf_musiclf.models.loading import LoadedModel, quiet_transformers
 from hf_musiclf.runs import Run
 from hf_musiclf.training import MusicTrainer
@@ -24,9 +26,9 @@ def make_trainer(
     data_args: DataArguments,
     args: RecipeTrainingArguments,
 ) -> MusicTrainer:
-    """The trainer of a recipe, after the stages that its arguments ask for: a head that learns first.
+    """The trainer of a recipe, after the stages that its arguments ask for: a head that learns first, a weak model.
 
-    A run that goes on from a checkpoint has them behind it.
+    A run that goes on from a checkpoint has the head behind it; the weak model it takes from where it is kept.
     """
     weights = None
     if data_args.balance == "weighted_loss":
@@ -36,7 +38,14 @@ def make_trainer(
         rate = loaded.features.sampling_rate
         every = cut_windows(tracks, replace(data_args, train_windows="all"), rate, args.seed)
         train_head_first(loaded, every, args, data_args.cache_dir, weights)
-    return MusicTrainer(loaded, windows, args, data_args.cache_dir, weights)
+    debiasing = None
+    if args.debias != "none":
+        debiasing = make_debiasing(loaded, tracks, data_args, args)
+        if not debiasing.joint:
+            about = debiasing.describe()
+            if run.is_main:
+                print(tell(about), flush=True)
+    return MusicTrainer(loaded, windows, args, data_args.cache_dir, weights, debiasing)
 
 
 def train_head_first(
@@ -59,6 +68,7 @@ def train_head_first(
     of_head.learning_rate, of_head.head_learning_rate, of_head.layer_lr_decay = HEAD_LEARNING_RATE, None, 1.0
     of_head.mixup_alpha, of_head.mask_bands, of_head.mask_frames = 0.0, 0, 0
     of_head.eval_strategy, of_head.save_strategy, of_head.load_best_model_at_end = "no", "no", False
+    of_head.debias = "none"
     of_head.logging_strategy, of_head.early_stopping_patience, of_head.cache_embeddings = "no", None, True
     with quiet_transformers():
         MusicTrainer(loaded, windows, of_head, cache_dir, weights).train()

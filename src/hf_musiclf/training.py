@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import EvalPrediction, Trainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_musiclf.arguments import RecipeTrainingArguments
-from hf_musiclf.augmentation import BatchAugmentation
+from hf_musiclf.augmentation import BatchAugmentation, Targets
 from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
+from hf_musiclf.debiasing import Debiasing, Paired, load_beside, save_beside
 from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embeddings, without_backbone
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
+from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, split_by_scale
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
@@ -39,7 +40,8 @@ class MusicTrainer(Trainer):
     loaded: model and features. windows: split name -> windows, with train, validation and test. The model is chosen by
     `metric_for_best_model` on the validation split. cache_dir: where embeddings are kept, if the backbone is frozen and
     sees the same windows in every epoch: then it is run once, and `model` is the head with a stand-in for the backbone.
-    class_weights: `(labels,)` weight of each label's loss in training, None for the same.
+    class_weights: `(labels,)` weight of each label's loss in training, None for the same. debiasing: the weak model
+    beside the main one, if any; what of it learns is part of `model` while training, and is not saved with it.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MusicTrainer(Trainer):
         args: RecipeTrainingArguments,
         cache_dir: str | None = None,
         class_weights: np.ndarray | None = None,
+        debiasing: Debiasing | None = None,
         **kwargs,
     ):
         check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
@@ -72,23 +75,47 @@ class MusicTrainer(Trainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.augmentation = BatchAugmentation(self.features.extractor.model_input_names[0], args)
-        self.class_weights = None
+        self.augmentation = self._make_augmentation()
+        self.class_weights, self.debiasing = None, debiasing
         if class_weights is not None:
             self.class_weights = torch.tensor(class_weights, dtype=torch.float32, device=args.device)
-        if args.augments or class_weights is not None:
+        self._own_loss = bool(self.augmentation or debiasing or class_weights is not None)
+        if self._own_loss:
             self.model_accepts_loss_kwargs = False  # our losses are means over a batch: Trainer is to divide them
+        self.pair = self._pair()
         self.embedded: dict[str, EmbeddedWindows] = {}
         if self._can_embed():
             self._embed(cache_dir)
 
+    def _make_augmentation(self) -> BatchAugmentation | None:
+        if not self.args.augments:
+            return None
+        name = self.features.extractor.model_input_names[0]
+        if not getattr(self.features, "spectrograms", True):
+            raise UserError(
+                "mixup_alpha, mask_bands and mask_frames are for spectrograms of frames and bands, which this model "
+                "does not take; leave them at 0 (it masks by itself: mask_time_prob of its config)"
+            )
+        return BatchAugmentation(name, self.args)
+
+    def _pair(self) -> Paired | None:
+        """Put what learns beside the main model into `model`, for optimizer and processes."""
+        pair = self.debiasing.pair(self.loaded.model) if self.debiasing else None
+        if pair is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise UserError("weak_training=joint and learned_mixin do not go with FSDP or DeepSpeed; use poe")
+            self.model = self.model_wrapped = pair.to(self.args.device)
+        return pair
+
     def _can_embed(self) -> bool:
         """Whether every window has one embedding, whatever is learnt."""
-        if not self.loaded.embeds:
+        if not self.loaded.embeds or self.pair:
             return False
         if any(parameter.requires_grad for parameter in self.loaded.model.base_model.parameters()):
             return False
         same_windows = isinstance(self.windows["train"], EvaluationWindows) and not self.args.augments
+        if self.debiasing and len(set(self.windows["train"].rows)) < len(self.windows["train"].rows):
+            return False  # the weak model speaks of every track once, and these are oversampled
         if not same_windows and self.args.cache_embeddings and self.is_world_process_zero():
             print(
                 "the backbone is frozen: with --train_windows all and no augmentation it would be run once, not in "
@@ -107,7 +134,7 @@ class MusicTrainer(Trainer):
         def embed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             inputs = self.features(batch["waveforms"].to(args.device), batch["lengths"])
             with self.compute_loss_context_manager():
-                return model.base_model(**inputs).pooler_output
+                return self.loaded.embed(model, inputs)
 
         everything = list(self.windows.values())
         of_batch = (args.per_device_eval_batch_size, args.dataloader_num_workers)
@@ -115,7 +142,11 @@ class MusicTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         cache.fill(everything, embed, *of_batch, verbose=False)  # what another machine has on a disk of its own
         name = self.features.extractor.model_input_names[0]
-        self.embedded = {split: EmbeddedWindows(name, cache.read(part), part) for split, part in self.windows.items()}
+        weak = {"train": self.debiasing.speak("train")[0]} if self.debiasing else {}
+        self.embedded = {
+            split: EmbeddedWindows(name, cache.read(part), part, weak.get(split))
+            for split, part in self.windows.items()
+        }
         self.train_dataset, self.eval_dataset = self.embedded["train"], self.embedded["validation"]
         self.data_collator, args.dataloader_num_workers = collate_embeddings, 0
         self.model = self.model_wrapped = without_backbone(model)
@@ -125,25 +156,36 @@ class MusicTrainer(Trainer):
         inputs = super()._prepare_inputs(inputs)
         if "waveforms" in inputs:
             inputs = dict(inputs)
-            inputs.update(self.features(inputs.pop("waveforms"), inputs.pop("lengths")))
+            waveforms, lengths, rows = (inputs.pop(name) for name in ("waveforms", "lengths", "rows"))
+            inputs.update(self.features(waveforms, lengths))
+            if self.debiasing and self.model.training:
+                inputs.update(self.debiasing.inputs(waveforms, lengths, rows))
         return inputs
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         # What does not learn must not change either: batch norms would go on counting, dropout would blur features.
         for module in self.frozen:
             module.eval()
-        if not (model.training and (self.args.augments or self.class_weights is not None)):
+        if not (model.training and self._own_loss):
             return super().compute_loss(model, inputs, *args, **kwargs)
-        return self._training_loss(model, inputs, *args, **kwargs)
+        return self._training_loss(model, dict(inputs), *args, **kwargs)
 
     def _training_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean cross-entropy of a batch that is augmented, and whose labels may have weights."""
-        inputs, targets = self.augmentation(inputs, self.state.global_step)
+        """Mean loss of a batch that may be augmented, have weights of its labels, or be heard by a weak model too."""
+        weak_logits = inputs.pop("weak_logits", None)
+        if self.augmentation:
+            inputs, targets = self.augmentation(inputs, self.state.global_step)
+        else:
+            targets = Targets(inputs.pop("labels"))
         outputs = model(**inputs)
-        logits = outputs["logits"].float()
+        weak_logits = outputs["weak_logits"] if "weak_logits" in outputs else weak_logits
+        smoothing = self.args.label_smoothing_factor
 
         def loss_of(labels: torch.Tensor) -> torch.Tensor:
-            losses = cross_entropy(logits, labels, reduction="none", label_smoothing=self.args.label_smoothing_factor)
+            if self.debiasing:
+                losses = self.debiasing.losses(outputs, weak_logits, labels, smoothing)
+            else:
+                losses = cross_entropy(outputs["logits"], labels, smoothing=smoothing, reduction="none")
             return losses if self.class_weights is None else losses * self.class_weights[labels]
 
         loss = targets.mean_loss(loss_of)
@@ -158,6 +200,10 @@ class MusicTrainer(Trainer):
                 raise UserError("layer_lr_decay and head_learning_rate do not go with FSDP; leave them out")
             of_head = 1.0 if args.head_learning_rate is None else args.head_learning_rate / args.learning_rate
             scales = learning_rate_scales(self.loaded.model, args.layer_lr_decay)
+            if self.pair:
+                scales.update(
+                    {value: 1.0 for name, value in self.pair.named_parameters() if not name.startswith("main.")}
+                )
             optimizer.param_groups = split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
 
@@ -181,6 +227,9 @@ class MusicTrainer(Trainer):
         does not, warns of missing keys, and goes on with the weights that it has.
         """
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.pair:
+            load_beside(self.pair, Path(folder))
+            model = self.loaded.model
         if self.embedded:
             model.load_state_dict(load_file(Path(folder) / SAFE_WEIGHTS_NAME), strict=True)
             return
@@ -188,7 +237,13 @@ class MusicTrainer(Trainer):
         model.load_state_dict(saved.state_dict(), strict=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not self.embedded:
+        if self.pair:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            self.loaded.model.save_pretrained(output_dir)
+            self.features.extractor.save_pretrained(output_dir)
+            save_beside(self.pair, Path(output_dir))
+            torch.save(self.args, Path(output_dir) / TRAINING_ARGS_NAME)
+        elif not self.embedded:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:  # a checkpoint of the head alone
             Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -197,7 +252,7 @@ class MusicTrainer(Trainer):
 
     def save_whole(self, folder: Path) -> None:
         """Model and extractor, as they are published. All processes take part."""
-        if not self.embedded:
+        if not (self.embedded or self.pair):
             self.save_model(str(folder), _internal_call=True)
         elif self.args.should_save:
             self.loaded.model.save_pretrained(folder)
@@ -255,7 +310,11 @@ def train_and_evaluate(
             logits = {split: trainer.logits(trainer.windows[split]) for split in ("validation", "test")}
             if not all(np.isfinite(values).all() for values in logits.values()):
                 raise UserError("the training diverged: the model's outputs are not finite; lower --learning_rate")
-            report = write_report(trainer, run, tracks, logits, training, baselines or {})
+            baselines = dict(baselines or {})
+            if trainer.debiasing:
+                training["debiasing"] = trainer.debiasing.describe(logits)
+                baselines["the weak model alone"] = trainer.debiasing.speak("test")[0]
+            report = write_report(trainer, run, tracks, logits, training, baselines)
             report["seconds_since_start_or_resume"] = round(time.monotonic() - run.started, 1)
         if run.is_main:  # report.json comes last: it marks the run as finished
             write_card(run.output_dir, report)

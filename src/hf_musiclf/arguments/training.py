@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from hf_musiclf.arguments.debias import DebiasArguments
 from hf_musiclf.errors import UserError
 
 
 @dataclass
-class RecipeTrainingArguments(TrainingArguments):
+class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
     """Transformers' TrainingArguments with the defaults of a recipe and what a recipe adds."""
 
     overwrite_output_dir: bool = field(
@@ -66,6 +67,9 @@ class RecipeTrainingArguments(TrainingArguments):
         for name in ("mixup_alpha", "mask_bands", "mask_frames"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
+        self.check_debias()
+        if self.debias != "none" and self.mixup_alpha:
+            raise UserError(f"mixup_alpha={self.mixup_alpha} mixes what the weak model of --debias hears apart; use 0")
         if self.head_learning_rate is not None and not 0 <= self.head_learning_rate < float("inf"):
             raise UserError(f"head_learning_rate={self.head_learning_rate} must be 0 or more")
         if self.head_learning_rate is not None and not self.learning_rate > 0:

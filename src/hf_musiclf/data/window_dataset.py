@@ -13,9 +13,10 @@ from hf_musiclf.windows import random_window_start, seconds_to_samples, window_s
 
 
 class _Windows(torch.utils.data.Dataset):
-    """What both kinds of windows share: items are `{"waveform": (time,) float32, "labels": int}`.
+    """What both kinds of windows share: items are `{"waveform": (time,) float32, "labels": int, "row": int}`.
 
-    A waveform of a track shorter than the window keeps its length: the features pad it as the model's extractor does.
+    row: of the table of tracks. A waveform of a track shorter than the window keeps its length: the features pad it as
+    the model's extractor does.
     """
 
     def __init__(self, table: TrackTable, rows: Sequence[int], sampling_rate: int, window: int):
@@ -37,7 +38,7 @@ class _Windows(torch.utils.data.Dataset):
             start_seconds=start / self.sampling_rate,
             duration_seconds=self.window / self.sampling_rate,
         )
-        return {"waveform": waveform, "labels": int(self.label_of_track[track])}
+        return {"waveform": waveform, "labels": int(self.label_of_track[track]), "row": int(self.rows[track])}
 
 
 class RandomWindows(_Windows):
@@ -108,9 +109,10 @@ class EvaluationWindows(_Windows):
 
 
 def collate_windows(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """`{"waveforms": (batch, time) float32, zero-padded; "lengths": (batch,) samples; "labels": (batch,)}`."""
+    """`{"waveforms": (batch, time) float32, zero-padded; "lengths": (batch,) samples; "labels", "rows": (batch,)}`."""
     lengths = torch.tensor([len(item["waveform"]) for item in items])
     waveforms = torch.zeros(len(items), int(lengths.max()))
     for row, item in zip(waveforms, items, strict=True):
         row[: len(item["waveform"])] = torch.from_numpy(item["waveform"])
-    return {"waveforms": waveforms, "lengths": lengths, "labels": torch.tensor([item["labels"] for item in items])}
+    labels, rows = (torch.tensor([item[name] for item in items]) for name in ("labels", "row"))
+    return {"waveforms": waveforms, "lengths": lengths, "labels": labels, "rows": rows}

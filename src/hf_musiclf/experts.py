@@ -1,0 +1,220 @@
+"""Where the weak model of a debiased training comes from: trained in a short run of its own and kept, or given."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import AutoConfig, set_seed
+
+from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
+from hf_musiclf.data.loading import cut_windows
+from hf_musiclf.data.tracks import Tracks
+from hf_musiclf.debiasing import Debiasing, WeakModel
+from hf_musiclf.errors import UserError
+from hf_musiclf.files import write_json, write_whole
+from hf_musiclf.labels import label_mappings
+from hf_musiclf.models.freezing import truncate
+from hf_musiclf.models.loading import FAMILIES, LoadedModel, load_classifier, quiet_transformers
+from hf_musiclf.probabilities import softmax
+from hf_musiclf.reach import only_local
+from hf_musiclf.splits import grouped_folds
+from hf_musiclf.training import MusicTrainer
+
+FORMAT = 1  # of what is kept; a change trains anew
+ABOUT_FILE = "weak.json"
+
+
+def make_debiasing(
+    loaded: LoadedModel, tracks: Tracks, data_args: DataArguments, args: RecipeTrainingArguments
+) -> Debiasing:
+    """The weak model of `args`: given with a head for these labels, trained first, or to learn jointly.
+
+    loaded: the main model. Weak models that are trained first see the windows that the main one sees, of the training
+    tracks; each is kept in `cache_dir`, under what it follows from, and taken from there by the next run. Raises
+    UserError as `load_classifier` does, and for training groups too few for `weak_folds`.
+    """
+    if args.weak_model == "random" and args.weak_model_config is None:
+        raise UserError(
+            f"debias={args.debias} needs a weak model; pass --weak_model a checkpoint, or --weak_model_config for a "
+            "small one from scratch"
+        )
+    if args.weak_model_type not in (None, *FAMILIES):
+        raise UserError(f"weak_model_type={args.weak_model_type!r} is not known; choose {', '.join(FAMILIES)}")
+    maker = _Maker(loaded, tracks, data_args, args)
+    if args.weak_training == "joint":
+        members, member_of_row = [maker.untrained()], {}
+    elif maker.is_given():
+        if args.weak_folds:
+            raise UserError(f"weak_folds={args.weak_folds}: {args.weak_model} has its head already; leave one out")
+        if args.weak_layers is not None:
+            raise UserError(
+                f"weak_layers={args.weak_layers} takes layers from under the head that {args.weak_model} has already; "
+                "leave one out"
+            )
+        members, member_of_row = [maker.untrained()], {}
+    elif args.weak_folds:
+        members, member_of_row = maker.out_of_fold()
+    else:
+        members, member_of_row = [maker.trained(tracks.splits["train"])], {}
+    for member in members:
+        member.model.to(args.device)
+        if args.weak_training == "first":
+            member.model.requires_grad_(False)
+    weak = WeakModel(members, loaded.features.sampling_rate, member_of_row, maker.facts(members[0]))
+    return Debiasing(weak, args, lambda split: _weak_logits(weak, split, tracks, data_args, args))
+
+
+class _Maker:
+    """Makes weak models for one set of arguments."""
+
+    def __init__(self, loaded, tracks: Tracks, data_args: DataArguments, args: RecipeTrainingArguments):
+        self.tracks, self.data_args, self.args = tracks, data_args, args
+        self.model_type = args.weak_model_type or loaded.family
+        self.model_args = ModelArguments(model=args.weak_model, model_config=args.weak_model_config)
+        self.verbose = args.process_index == 0
+
+    def is_given(self) -> bool:
+        """Whether the checkpoint brings a head for these labels."""
+        name = self.args.weak_model
+        if name == "random":
+            return False
+        try:
+            config = AutoConfig.from_pretrained(name, local_files_only=only_local(name))
+        except (OSError, ValueError):
+            return False  # whatever is wrong, load_classifier tells it
+        return config.label2id == label_mappings(self.tracks.labels)[0]
+
+    def untrained(self) -> LoadedModel:
+        set_seed(self.args.seed)
+        window = self.data_args.window_seconds
+        loaded = load_classifier(self.model_args, self.tracks.labels, window, self.model_type, verbose=False)
+        if self.args.weak_layers is not None:
+            truncate(loaded.model, self.args.weak_layers)
+        if self.verbose:
+            count = sum(parameter.numel() for parameter in loaded.model.parameters())
+            print(f"weak model: {type(loaded.model).__name__} of {count:,} parameters", flush=True)
+        return loaded
+
+    def facts(self, member: LoadedModel) -> dict[str, Any]:
+        count = sum(parameter.numel() for parameter in member.model.parameters())
+        start = {key: member.facts[key] for key in ("class", "start")}
+        given = self.args.weak_training == "first" and self.is_given()
+        return {**start, "parameters": count, "training": "given" if given else self.args.weak_training}
+
+    def out_of_fold(self) -> tuple[list[LoadedModel], dict[int, int]]:
+        """A weak model for each part of the training groups, trained on the others; and which row is of which part."""
+        rows = self.tracks.splits["train"]
+        labels = np.asarray(self.tracks.table.column("label"))[rows]
+        # A track of unknown group is its own: its own windows are what must not have been heard.
+        groups = [self.tracks.table.groups[row] or f"track {row}" for row in rows]
+        if len(set(groups)) < self.args.weak_folds:
+            raise UserError(f"weak_folds={self.args.weak_folds}: training has {len(set(groups))} groups; lower it")
+        members, member_of_row = [], {}
+        for fold in range(self.args.weak_folds):
+            heard = grouped_folds(labels, groups, self.args.weak_folds, fold, self.args.seed)
+            apart = rows[heard["test"]]
+            members.append(self.trained(np.setdiff1d(rows, apart)))
+            member_of_row.update(dict.fromkeys(apart.tolist(), fold))
+        return members, member_of_row
+
+    def trained(self, rows: np.ndarray) -> LoadedModel:
+        """A weak model trained on these rows of the table, now or by an earlier run."""
+        loaded, args = self.untrained(), self.args
+        tracks = replace(self.tracks, splits={**self.tracks.splits, "train": np.asarray(rows)})
+        about = self._about(tracks, loaded)
+        folder = self._folder(about)
+        if not (folder / ABOUT_FILE).is_file():
+            if self.verbose:
+                print(f"training the weak model on {len(rows)} tracks", flush=True)
+            set_seed(args.seed)
+            trainer = self._trainer(loaded, tracks)
+            with quiet_transformers():
+                trainer.train()
+                if self.verbose:
+                    self._keep(trainer, folder, about)
+            trainer.accelerator.wait_for_everyone()
+        with quiet_transformers():
+            kept = type(loaded.model).from_pretrained(folder)
+        loaded.model.load_state_dict(kept.state_dict())
+        if self.verbose:
+            print(f"the weak model is kept in {folder}", flush=True)
+        return loaded
+
+    def _trainer(self, loaded: LoadedModel, tracks: Tracks) -> MusicTrainer:
+        args = copy.copy(self.args)
+        args.debias, args.num_train_epochs, args.max_steps = "none", self.args.weak_epochs, -1
+        args.learning_rate = self.args.weak_learning_rate or self.args.learning_rate
+        args.head_learning_rate, args.layer_lr_decay, args.mask_bands, args.mask_frames = None, 1.0, 0, 0
+        args.eval_strategy, args.save_strategy, args.load_best_model_at_end = "no", "no", False
+        args.logging_strategy, args.early_stopping_patience = "no", None
+        windows = cut_windows(tracks, self.data_args, loaded.features.sampling_rate, args.seed)
+        return MusicTrainer(loaded, windows, args)
+
+    def _about(self, tracks: Tracks, loaded: LoadedModel) -> dict[str, Any]:
+        """What a trained weak model follows from; the name of a checkpoint does not tell which weights it holds."""
+        start = hashlib.sha256()
+        for name, value in sorted(loaded.model.state_dict().items()):
+            start.update(f"{name} {tuple(value.shape)}".encode() + value.cpu().contiguous().numpy().tobytes())
+        args, data = self.args, self.data_args
+        names = ("weak_model", "weak_model_config", "weak_layers", "weak_epochs", "weak_learning_rate", "learning_rate")
+        names += ("per_device_train_batch_size", "gradient_accumulation_steps", "seed", "weight_decay", "world_size")
+        names += ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "bf16", "fp16", "label_smoothing_factor")
+        names += ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "data_seed")
+        names += ("freeze_batch_norm", "dataloader_drop_last")
+        of_data = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
+        return {
+            "format": FORMAT,
+            "model_type": self.model_type,
+            "tracks": tracks.digest(),
+            "start": start.hexdigest(),
+            **{name: str(getattr(args, name)) for name in names},
+            **{name: str(getattr(data, name)) for name in of_data},
+        }
+
+    def _folder(self, about: Mapping[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        root = Path(self.data_args.cache_dir or datasets.config.HF_DATASETS_CACHE)
+        return root / "hf_musiclf_weak" / digest
+
+    def _keep(self, trainer: MusicTrainer, folder: Path, about: Mapping[str, Any]) -> None:
+        def write(beside: Path) -> None:
+            trainer.loaded.model.save_pretrained(beside)
+            trainer.features.extractor.save_pretrained(beside)
+            write_json(beside / ABOUT_FILE, about)
+
+        try:
+            write_whole(folder, write)
+        except OSError:
+            if not (folder / ABOUT_FILE).is_file():  # another run has kept the same model meanwhile
+                raise
+
+
+def _weak_logits(
+    weak: WeakModel, split: str, tracks: Tracks, data_args: DataArguments, args: RecipeTrainingArguments
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities `(windows, labels)` that the weak model gives the windows of a split, and their labels.
+
+    On training windows each track has the member that has not heard it, elsewhere the mean of all members'
+    probabilities. All processes take part.
+    """
+    quiet = copy.copy(args)
+    quiet.debias = "none"
+    every = replace(data_args, train_windows="all", balance="none")
+    found = []
+    for member in weak.members:
+        windows = cut_windows(tracks, every, member.features.sampling_rate)
+        trainer = MusicTrainer(replace(member, embeds=False), windows, quiet)
+        found.append(softmax(trainer.logits(windows[split])))
+    chosen = windows[split]
+    if split == "train" and weak.member_of_row:
+        speaks = np.array([weak.member_of_row[int(row)] for row in chosen.rows])[chosen.track_of_window]
+        probabilities = np.stack(found)[speaks, np.arange(len(chosen))]
+    else:
+        probabilities = np.mean(found, axis=0)
+    return np.log(probabilities.clip(1e-30)), chosen.label_of_window

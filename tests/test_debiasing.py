@@ -1,0 +1,402 @@
+"""Training beside a weak model: what both hear, what the loss takes, what is saved, and that prediction is of one."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from debiased_runs import (
+    CONVOLUTIONAL,
+    WEAK_CONFIG,
+    parts_of_a_run,
+    run_small,
+    same,
+    small_flags,
+    trainer_of_a_run,
+    write_small_corpus,
+)
+from recipe_runs import CLAP, Killed, dies_in_step, recipe
+from safetensors.torch import load_file
+from transformers import set_seed
+
+from hf_musiclf.arguments import ModelArguments
+from hf_musiclf.data.synthetic import GENRES
+from hf_musiclf.data.window_dataset import collate_windows
+from hf_musiclf.debiasing import STATE_FILE, Paired, WeakModel, scoring_layer, tell
+from hf_musiclf.errors import UserError
+from hf_musiclf.experts import make_debiasing
+from hf_musiclf.inference import TrackClassifier
+from hf_musiclf.losses import MixinGate, expert_statistics
+from hf_musiclf.models.loading import FAMILIES, load_classifier
+from hf_musiclf.probabilities import mean_by_track, softmax
+from hf_musiclf.training import MusicTrainer
+
+AST = "audio-spectrogram-transformer"
+# What compares weights takes plain gradient steps: Adam makes steps of full length out of gradients that are rounding.
+PLAIN_STEPS = dict(optim="sgd", learning_rate=0.5, lr_scheduler_type="constant", weight_decay=0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_pictures():
+    """They take half the time of such a run, and are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_small_corpus(tmp_path_factory.mktemp("small") / "synthetic")
+
+
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory):
+    """The folder of a run without a weak model."""
+    folder = tmp_path_factory.mktemp("run") / "alone"
+    run_small(small, output_dir=folder, **PLAIN_STEPS)
+    return folder
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(debias="pow"), r"debias='pow' is not known; choose none, poe, poe_ce, mixture, learned_mixin"),
+        (dict(weak_training="last"), r"weak_training='last' is not known; choose first or joint"),
+        (dict(debias_alpha=1.0), r"debias_alpha goes with --debias poe, poe_ce, mixture; leave it out"),
+        (dict(debias="learned_mixin", debias_alpha=1.0), r"debias_alpha goes with --debias poe, poe_ce, mixture"),
+        (dict(debias="poe", debias_alpha=-0.5), r"debias_alpha=-0\.5 must be 0 or more for poe"),
+        (dict(debias="poe_ce", debias_alpha="inf"), r"debias_alpha=inf must be 0 or more for poe_ce"),
+        (dict(debias="mixture", debias_alpha=1.5), r"debias_alpha=1\.5 must lie in \[0, 1\] for mixture"),
+        (dict(debias="mixture", debias_alpha="nan"), r"debias_alpha=nan must lie in \[0, 1\] for mixture"),
+        (dict(debias="poe_ce", cross_entropy_weight=-1.0), r"cross_entropy_weight=-1\.0 must be 0 or more"),
+        (dict(debias="learned_mixin", entropy_penalty="nan"), r"entropy_penalty=nan must be 0 or more"),
+        (dict(debias="poe", weak_epochs=0), r"weak_epochs=0\.0 must be above 0"),
+        (dict(debias="poe", weak_epochs="inf"), r"weak_epochs=inf must be above 0"),
+        (dict(debias="poe", weak_learning_rate=0), r"weak_learning_rate=0\.0 must be above 0"),
+        (dict(debias="poe", weak_layers=0), r"weak_layers=0 must be 1 or more"),
+        (dict(debias="poe", weak_folds=1), r"weak_folds=1 must be 0 or 2 and more"),
+        (dict(debias="poe", weak_folds=-2), r"weak_folds=-2 must be 0 or 2 and more"),
+        (
+            dict(debias="poe", weak_folds=3, weak_training="joint"),
+            r"weak_folds=3 needs weak models that are trained first; see weak_training",
+        ),
+        (dict(debias="poe", mixup_alpha=0.3), r"mixup_alpha=0\.3 mixes what the weak model of --debias hears apart"),
+        (
+            dict(debias="poe", weak_model_config=None),
+            r"debias=poe needs a weak model; pass --weak_model a checkpoint, or --weak_model_config for a small one",
+        ),
+        (dict(debias="poe", weak_model_type="resnet"), r"weak_model_type='resnet' is not known; choose .*efficientat"),
+        (dict(debias="poe", weak_layers=2), r"2 encoder layers are to be kept of 1"),
+        (dict(debias="poe", weak_folds=61), r"weak_folds=61: training has 60 groups; lower it"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line_and_nothing_is_written(small, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        recipe().main(small_flags(small, output_dir=tmp_path / "run", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_loss_has_the_alpha_of_its_paper_and_zero_is_a_value(small, tmp_path):
+    for debias, given, alpha in [("poe", None, 1.0), ("poe_ce", None, 1.0), ("mixture", None, 0.1), ("poe", 0, 0.0)]:
+        *_, args = parts_of_a_run(small, tmp_path, debias=debias, debias_alpha=given)
+        assert args.alpha == alpha
+
+
+# The layer that makes the scores, and the pair
+
+
+def tiny_model(family, **changes):
+    config, window = {
+        AST: ("hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_mel_bins=64", 1.28),
+        "clap-audio-classification": (CLAP["model_config"], 1.0),
+        "efficientat": ("width_mult=0.1,num_mel_bins=32", 1.0),
+    }[family]
+    torch.manual_seed(0)
+    return load_classifier(ModelArguments(model="random", model_config=config), GENRES, window, family, verbose=False)
+
+
+def inputs_of(loaded, batch=3, seconds=1.0):
+    samples = round(seconds * loaded.features.sampling_rate)
+    waveforms = 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
+    return loaded.features(waveforms, torch.full((batch,), samples))
+
+
+@pytest.mark.parametrize("family", [AST, "clap-audio-classification", "efficientat"])
+def test_what_the_scoring_layer_gives_is_the_logits(family):
+    assert family in FAMILIES
+    loaded = tiny_model(family)
+    layer, seen = scoring_layer(loaded.model), []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    logits = loaded.model.eval()(**inputs_of(loaded)).logits
+    ((vector, scores),) = seen
+    assert torch.equal(scores, logits) and vector.shape == (3, layer.in_features)
+
+
+def test_a_pair_evaluates_as_the_main_model_alone_and_trains_with_what_its_parts_give():
+    main, weak = tiny_model(AST), tiny_model("efficientat")
+    gate = MixinGate(scoring_layer(main.model).in_features)
+    pair = Paired(main.model, weak.model, gate)
+    inputs, weak_inputs, labels = inputs_of(main), inputs_of(weak), torch.tensor([0, 1, 2])
+
+    pair.eval()
+    found, expected = pair(**inputs, labels=labels), main.model(**inputs, labels=labels)
+    assert torch.equal(found.logits, expected.logits) and torch.equal(found.loss, expected.loss)
+
+    pair.train()
+    weak.model.eval()  # whose batch norms would make the second pass another one
+    found = pair(weak_inputs=weak_inputs, **inputs)
+    assert torch.equal(found["logits"], expected.logits)
+    assert torch.equal(found["weak_logits"], weak.model(**weak_inputs).logits)
+    vectors = []
+    scoring_layer(main.model).register_forward_pre_hook(lambda module, given: vectors.append(given[0]))
+    main.model(**inputs)
+    assert torch.equal(found["gate"], gate(vectors[0]))
+    beside = {name for name, _ in pair.named_parameters()} - {
+        f"main.{name}" for name, _ in main.model.named_parameters()
+    }
+    assert len(beside) == len(pair.parameters_beside()) and all(not key.startswith("main.") for key in pair.beside())
+
+
+# What the weak model hears
+
+
+@pytest.mark.parametrize("rates", [(16_000, 32_000), (32_000, 16_000), (44_100, 16_000), (48_000, 44_100)])
+def test_lengths_after_resampling_are_those_of_torchaudio(rates):
+    rate, other = rates
+    features = lambda waveforms, lengths: {"waveforms": waveforms, "lengths": lengths}  # noqa: E731
+    features = type("Features", (), {"sampling_rate": other, "__call__": staticmethod(features)})()
+    member = SimpleNamespace(features=features)
+    for samples in (1, 2, 3, 441, 1_000, 20_480, 163_003, 163_334):  # the last two are lost to torchaudio's float32
+        lengths = torch.tensor([samples, max(1, samples // 3)])
+        given = WeakModel([member], rate).inputs(member, torch.zeros(2, samples), lengths)
+        assert given["waveforms"].shape[1] == given["lengths"].max() == given["lengths"][0]
+        for length, found in zip(lengths, given["lengths"], strict=True):
+            alone = torchaudio.functional.resample(torch.zeros(1, int(length)), rate, other).shape[1]
+            assert found == alone
+
+
+def test_each_row_is_heard_by_its_member_alone():
+    """Members that say their own number and the first sample that they were given."""
+
+    class Says(torch.nn.Module):
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def forward(self, sample):
+            assert not self.training and not torch.is_grad_enabled()
+            return SimpleNamespace(logits=torch.stack([torch.full_like(sample, self.number), sample], dim=1))
+
+    features = type(
+        "Features", (), {"sampling_rate": 8, "__call__": lambda self, waves, lengths: {"sample": waves[:, 0]}}
+    )
+    members = [SimpleNamespace(model=Says(number), features=features()) for number in range(3)]
+    weak = WeakModel(members, 8, member_of_row={10: 2, 11: 0, 12: 2, 13: 1})
+    waveforms, rows = torch.arange(4.0)[:, None].expand(4, 5), torch.tensor([13, 10, 11, 12])
+    found = weak.logits(waveforms, torch.full((4,), 5), rows)
+    assert found.tolist() == [[1, 0], [2, 1], [0, 2], [2, 3]]
+
+
+class Listens:
+    """Features that keep what they were given."""
+
+    def __init__(self, features):
+        self.features, self.heard = features, []
+
+    def __getattr__(self, name):
+        return getattr(self.features, name)
+
+    def __call__(self, waveforms, lengths):
+        self.heard.append((waveforms.clone(), lengths.clone()))
+        return self.features(waveforms, lengths)
+
+
+@pytest.mark.parametrize("training", ["first", "joint"])
+@pytest.mark.parametrize("weak", [{}, CONVOLUTIONAL], ids=["same rate", "twice the rate"])
+def test_both_hear_the_very_same_windows_and_a_frozen_weak_model_stays_as_it_is(training, weak, small, tmp_path):
+    trainer = trainer_of_a_run(
+        small, tmp_path / "run", debias="poe", weak_training=training, max_steps=3, mask_bands=4, mask_frames=8, **weak
+    )
+    members = trainer.debiasing.weak.members
+    main_hears, weak_hears = Listens(trainer.features), Listens(members[0].features)
+    trainer.features = main_hears
+    members[0] = replace(members[0], features=weak_hears)
+    before = {key: value.clone() for key, value in members[0].model.state_dict().items()}
+    trainer.train()
+    assert len(main_hears.heard) == len(weak_hears.heard) == 3
+    for (waveforms, lengths), (others, other_lengths) in zip(main_hears.heard, weak_hears.heard, strict=True):
+        if weak:
+            waveforms, lengths = torchaudio.functional.resample(waveforms, 16_000, 32_000), 2 * lengths
+        assert waveforms.abs().max() > 0.01
+        assert torch.equal(waveforms, others) and torch.equal(lengths, other_lengths)
+    assert same(before, members[0].model.state_dict()) == (training == "first")
+
+
+# The loss of a batch
+
+
+def losses_of(corpus, folder, **changes):
+    trainer = trainer_of_a_run(
+        corpus, folder, max_steps=2, logging_steps=1, learning_rate=0.0, weak_learning_rate=2e-3, weak_epochs=3,
+        model_config="hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_mel_bins=64",
+        **changes,
+    )  # fmt: skip
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], trainer
+
+
+@pytest.mark.parametrize("debias", ["poe", "learned_mixin"])
+def test_a_batch_in_two_parts_has_the_loss_of_the_whole_also_with_smoothed_labels(debias, small, tmp_path):
+    changes = dict(debias=debias, label_smoothing_factor=0.1)
+    if debias == "learned_mixin":
+        changes.update(weak_training="joint", weak_model_config=WEAK_CONFIG.replace("prob=0.1", "prob=0"))
+    # A weak model that was trained first follows from the size of its batches: the second run takes that of the first.
+    whole, trainer = losses_of(small, tmp_path / "1x16", per_device_train_batch_size=16, **changes)
+    given = {}
+    if debias == "poe":
+        member = trainer.debiasing.weak.members[0]
+        member.model.save_pretrained(tmp_path / "weak")
+        member.features.extractor.save_pretrained(tmp_path / "weak")
+        given = dict(weak_model=tmp_path / "weak", weak_model_config=None)
+    parts, _ = losses_of(
+        small, tmp_path / "2x8", per_device_train_batch_size=8, gradient_accumulation_steps=2, **{**changes, **given}
+    )
+    assert len(whole) == 2 and min(whole) > 1e-3
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+# Whole runs
+
+
+def scores_of(members, corpus, folder):
+    """Test split: `(windows, labels)` mean probabilities of the members, by plain batches; windows."""
+    trainer = trainer_of_a_run(corpus, folder)
+    windows = trainer.windows["test"]
+    batch = collate_windows([windows[index] for index in range(len(windows))])
+    with torch.no_grad():
+        logits = [m.model.eval()(**m.features(batch["waveforms"], batch["lengths"])).logits.numpy() for m in members]
+    return np.mean([softmax(values) for values in logits], axis=0), windows
+
+
+@pytest.mark.parametrize(
+    "debias, how",
+    [
+        *((debias, how) for debias in ("poe", "poe_ce", "learned_mixin", "mixture") for how in ("first", "joint")),
+        ("learned_mixin", "folds"),
+    ],
+)
+def test_a_run_leaves_the_main_model_alone_and_tells_of_the_weak_one(
+    debias, how, small, alone, tmp_path, monkeypatch, capsys
+):
+    made = []
+    monkeypatch.setattr("hf_musiclf.stages.make_debiasing", lambda *args: made.append(make_debiasing(*args)) or made[0])
+    folder, extra = tmp_path / "run", dict(weak_folds=3) if how == "folds" else {}
+    training = "joint" if how == "joint" else "first"
+    report = run_small(small, output_dir=folder, debias=debias, weak_training=training, **extra)
+
+    of_none, of_this = ({path.name for path in place.iterdir()} for place in (alone, folder))
+    assert of_this == of_none
+    plain, weights = (load_file(place / "model.safetensors") for place in (alone, folder))
+    assert {key: value.shape for key, value in weights.items()} == {key: value.shape for key, value in plain.items()}
+    learns_beside = how == "joint" or debias == "learned_mixin"
+    assert (folder / f"checkpoint-{report['training']['steps']}" / STATE_FILE).is_file() == learns_beside
+
+    weak = made[0].weak
+    assert len(weak.members) == (3 if how == "folds" else 1)
+    probabilities, windows = scores_of(weak.members, small, tmp_path / "again")
+    _, by_track = mean_by_track(probabilities, windows.track_of_window)
+    row = report["baselines"]["the weak model alone"]
+    for level, scores, labels in (
+        ("window", probabilities, windows.label_of_window),
+        ("track", by_track, windows.label_of_track),
+    ):
+        assert row[level]["accuracy"] == pytest.approx((scores.argmax(1) == labels).mean())
+        expected = -np.log(scores[np.arange(len(labels)), labels]).mean()
+        assert row[level]["log_loss"] == pytest.approx(expected, abs=1e-5)
+
+    about = report["training"]["debiasing"]
+    assert about["loss"] == debias and about["weak"]["training"] == training
+    assert {split: "agreement" in found for split, found in about["statistics"].items()} == {
+        "train": False, "validation": True, "test": True,
+    }  # fmt: skip
+    classify = TrackClassifier(str(folder))
+    batch = collate_windows([windows[index] for index in range(len(windows))])
+    with torch.no_grad():
+        main = classify.model(**classify.features(batch["waveforms"], batch["lengths"])).logits
+    alpha = about["alpha"] if debias in ("poe", "poe_ce") else 1.0
+    expected = expert_statistics(np.log(probabilities), windows.label_of_window, main, alpha)
+    assert about["statistics"]["test"] == pytest.approx(expected, abs=1e-5)
+    said = capsys.readouterr().out
+    assert said.count("weak model: accuracy by window") == (how != "joint") and "the weak model alone: accuracy" in said
+
+
+def test_a_weak_model_that_does_not_count_changes_nothing(small, alone, tmp_path):
+    """Windows, their order and dropout are drawn as without it, whatever the weak model's own training drew."""
+    run_small(small, output_dir=tmp_path / "run", debias="poe", debias_alpha=0, **PLAIN_STEPS)
+    one, other = (load_file(place / "model.safetensors") for place in (alone, tmp_path / "run"))
+    trainer = trainer_of_a_run(small, tmp_path / "counts", debias="poe", debias_alpha=0.5, **PLAIN_STEPS)
+    set_seed(0)
+    trainer.train()
+    third = trainer.loaded.model.state_dict()
+    moved = max(
+        (value - third[name]).abs().max() for name, value in TrackClassifier(str(alone)).model.named_parameters()
+    )
+    assert moved > 1e-4  # where it counts, it is seen
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, atol=1e-6, rtol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("training", ["first", "joint"])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(training, small, tmp_path, monkeypatch):
+    # 60 training tracks in batches of 16: 4 steps an epoch. Killed in the sixth of the main training, and resumed from
+    # the third, within an epoch; the last weights are kept, so that what came after the kill counts. The first run
+    # trains the weak model, the others take it from the cache: the gate, too, has to start alike.
+    changes = dict(
+        cache_dir=tmp_path / "cache", debias="learned_mixin", weak_training=training, num_train_epochs=2,
+        eval_strategy="no", save_strategy="steps", save_steps=3, save_total_limit=9, load_best_model_at_end=False,
+    )  # fmt: skip
+    whole = run_small(small, output_dir=tmp_path / "whole", **changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(MusicTrainer, "training_step", dies_in_step(6))
+        with pytest.raises(Killed):
+            run_small(small, output_dir=tmp_path / "killed", **changes)
+    beside = load_file(tmp_path / "killed" / "checkpoint-3" / STATE_FILE)
+    assert any(key.startswith("gate.") for key in beside)
+    assert any(key.startswith("weak.") for key in beside) == (training == "joint")
+    resumed = run_small(small, output_dir=tmp_path / "killed", **changes)
+    assert resumed["training"]["steps"] == whole["training"]["steps"] == 8
+    assert resumed["test"] == whole["test"] and resumed["baselines"] == whole["baselines"]
+    assert resumed["training"]["debiasing"] == whole["training"]["debiasing"]
+    for name in ("model.safetensors", f"checkpoint-8/{STATE_FILE}"):
+        one, other = (load_file(tmp_path / place / name) for place in ("whole", "killed"))
+        assert same(one, other), name
+    assert not (tmp_path / "killed" / STATE_FILE).exists()
+
+
+# What is told
+
+
+@pytest.mark.parametrize("share, warned", [(0.0, False), (0.5, False), (0.51, True)])
+def test_a_weak_model_that_has_memorised_is_told_above_one_half(share, warned):
+    said = tell({"statistics": {"train": {"accuracy": 0.9}, "validation": {"accuracy": 0.4}}, "memorised_share": share})
+    assert said.startswith("weak model: accuracy by window train 0.900, validation 0.400")
+    assert ("warning: the weak model has memorised its training windows: 51% of the gradient" in said) == warned
+
+
+def test_memorised_is_what_is_known_of_training_alone(small, tmp_path):
+    """A weak model that knows every training window by heart and nothing else, and one that knows all alike."""
+    trainer = trainer_of_a_run(small, tmp_path / "run", debias="poe")
+    debiasing, labels = trainer.debiasing, np.arange(60) % 10
+    sure, none = np.log(0.99 * np.eye(10)[labels] + 1e-3), np.zeros((60, 10))
+    debiasing.speak = lambda split: (sure if split == "train" else none, labels)
+    about = debiasing.describe()
+    assert set(about["statistics"]) == {"train", "validation"}  # nothing is read off the test split
+    assert about["memorised_share"] > 0.9 and "warning" in tell(about)
+    debiasing.speak = lambda split: (sure, labels)
+    assert debiasing.describe()["memorised_share"] == 0 and "warning" not in tell(debiasing.describe())
