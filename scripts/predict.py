@@ -20,6 +20,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, default=3, help="labels shown for each track (default: 3)")
     parser.add_argument("--hop_seconds", type=float, help="between window starts (default: the model's window)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: a GPU where there is one)")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model brings along")
     return parser.parse_args(argv)
 
 
@@ -36,7 +37,7 @@ def main(argv=None) -> int:
     if not files:
         raise UserError(f"{args.paths[0]} holds no audio file")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classify = TrackClassifier(args.model, device)
+    classify = TrackClassifier(args.model, device, trust_remote_code=args.trust_remote_code)
     failed = 0
     for file in tqdm(files, desc="Classifying", unit="track", disable=len(files) < 10):
         try:

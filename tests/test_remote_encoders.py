@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from tiny_encoders import LABELS, RATE, write_encoder
@@ -11,6 +13,7 @@ from transformers import HubertModel, pipeline
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.embeddings import without_backbone
 from hf_musiclf.errors import UserError
+from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.freezing import encoder_layers, truncate
 from hf_musiclf.models.loading import load_classifier
 
@@ -65,6 +68,8 @@ def test_code_is_not_run_unasked(checkpoint):
     ) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="runs code of its own; read it, and if you trust it pass --trust_remote_code"):
+        TrackClassifier(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,9 @@ def test_a_trusted_encoder_becomes_a_classifier_that_travels_with_its_code(check
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
     again = type(loaded.model).from_pretrained(tmp_path / "saved")  # as the trainer reads its checkpoints
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in loaded.model.state_dict().items())
+    soundfile.write(tmp_path / "one.wav", waveforms[0].numpy(), RATE, subtype="FLOAT")
+    tracks = TrackClassifier(str(tmp_path / "saved"), trust_remote_code=True)(tmp_path / "one.wav")
+    np.testing.assert_allclose(tracks.probabilities, expected.numpy(), atol=1e-5)
     kept = load(tmp_path / "saved", trust_remote_code=True)
     assert "kept" in kept.facts["notes"][0] and torch.equal(kept.model.classifier.bias, loaded.model.classifier.bias)
 

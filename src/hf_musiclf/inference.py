@@ -13,6 +13,7 @@ from hf_musiclf.audio_readers import AudioError, name_and_data
 from hf_musiclf.data.tracks import MIN_TRACK_SECONDS
 from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.errors import UserError
+from hf_musiclf.models.families import encoders
 from hf_musiclf.models.loading import FAMILIES, first_line, quiet_transformers
 from hf_musiclf.probabilities import softmax
 from hf_musiclf.reach import only_local, why_not_here
@@ -43,24 +44,34 @@ class TrackScores:
 class TrackClassifier:
     """A saved model that scores whole tracks of any length, format and rate.
 
-    model: folder or Hub id of a model that a recipe saved. Raises UserError where it is none.
+    model: folder or Hub id of a model that a recipe saved. trust_remote_code: run the code that an encoder of another
+    library brings along; our own classes are known without it. Raises UserError where it is none.
     """
 
-    def __init__(self, model: str, device: str | torch.device = "cpu", batch_size: int = 16):
+    def __init__(
+        self,
+        model: str,
+        device: str | torch.device = "cpu",
+        batch_size: int = 16,
+        trust_remote_code: bool = False,
+    ):
         try:
-            local = {"local_files_only": only_local(model)}
+            local = {"local_files_only": only_local(model), "trust_remote_code": trust_remote_code}
             config = AutoConfig.from_pretrained(model, **local)
-            if config.model_type not in FAMILIES:
+            family = FAMILIES.get(config.model_type, encoders if trust_remote_code else None)
+            if family is None:
                 known = ", ".join(FAMILIES)
                 raise UserError(f"model={model!r} is of architecture {config.model_type!r}; known are {known}")
-            family = FAMILIES[config.model_type]
             with quiet_transformers():
                 self.model = family.model_class.from_pretrained(model, dtype=torch.float32, **local)
             self.features = family.make_features(family.extractor_class.from_pretrained(model, **local))
         except (OSError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"model={model!r} cannot be loaded: {why_not_here(model) or first_line(error)}") from error
+            reason = why_not_here(model) or first_line(error)
+            if "trust_remote_code" in str(error):
+                reason = "it runs code of its own; read it, and if you trust it pass --trust_remote_code"
+            raise UserError(f"model={model!r} cannot be loaded: {reason}") from error
         self.model.to(device).eval()
         self.labels = tuple(self.model.config.id2label[index] for index in range(self.model.config.num_labels))
         self.batch_size = batch_size
