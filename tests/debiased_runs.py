@@ -1,5 +1,8 @@
 """How the tests train beside a weak model: a small corpus, flags for a weak model, and the parts of a run."""
 
+import gc
+from contextlib import contextmanager
+
 from recipe_runs import RECIPE, data_flags, flags, recipe
 from transformers import set_seed
 
@@ -26,6 +29,16 @@ SMALL = dict(
 # Another architecture, at another rate: 32 kHz.
 CONVOLUTIONAL = dict(weak_model_type="efficientat", weak_model_config="width_mult=0.1,num_mel_bins=32")
 WITHOUT_EVALUATION = dict(eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+
+
+@contextmanager
+def heap_set_aside():
+    """What is in memory already is not searched for garbage: Trainer collects after every training, which takes longer
+    than these trainings do."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def write_small_corpus(folder):

@@ -92,7 +92,7 @@ def test_weighted_loss_is_the_mean_of_weighted_cross_entropies_in_training_alone
         return found
 
     monkeypatch.setattr(MusicTrainer, "compute_loss", compute_loss)
-    monkeypatch.setattr("hf_musiclf.stages.class_weights", lambda labels, n_labels: np.arange(n_labels) / 4.5)
+    monkeypatch.setattr("hf_musiclf.experts.class_weights", lambda labels, n_labels: np.arange(n_labels) / 4.5)
     changes = dict(balance="weighted_loss", max_steps=2, output_dir=tmp_path / "run")
     no_dropout = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,num_mel_bins=64,"
     no_dropout += "frequency_stride=16,time_stride=16,hidden_dropout_prob=0,attention_probs_dropout_prob=0"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from debiased_runs import heap_set_aside
 from recipe_runs import ROOT, TINY, Killed, data_flags, dies_in_step
 
 from hf_musiclf.crossvalidation import FOLD_METRICS, _over_folds, describe_folds
@@ -17,6 +18,14 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.splits import grouped_folds
 from hf_musiclf.training import MusicTrainer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_pictures_of_folds():
+    """They take half the time of such a run, and are tested elsewhere; those of all folds are drawn."""
+    with pytest.MonkeyPatch.context() as patch, heap_set_aside():
+        patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
+        yield
 
 
 @pytest.fixture(scope="module")

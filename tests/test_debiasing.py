@@ -10,6 +10,7 @@ import torchaudio
 from debiased_runs import (
     CONVOLUTIONAL,
     WEAK_CONFIG,
+    heap_set_aside,
     parts_of_a_run,
     run_small,
     same,
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from hf_musiclf.arguments import ModelArguments
+from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.synthetic import GENRES
 from hf_musiclf.data.window_dataset import collate_windows
 from hf_musiclf.debiasing import STATE_FILE, Paired, WeakModel, scoring_layer, tell
@@ -31,9 +33,11 @@ from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.losses import MixinGate, expert_statistics
 from hf_musiclf.models.loading import FAMILIES, load_classifier
 from hf_musiclf.probabilities import mean_by_track, softmax
+from hf_musiclf.stages import make_trainer
 from hf_musiclf.training import MusicTrainer
 
 AST = "audio-spectrogram-transformer"
+WEAK = r"^the weak model \(--weak_model, --weak_model_config, --weak_layers\): "
 # What compares weights takes plain gradient steps: Adam makes steps of full length out of gradients that are rounding.
 PLAIN_STEPS = dict(optim="sgd", learning_rate=0.5, lr_scheduler_type="constant", weight_decay=0.0)
 
@@ -41,7 +45,7 @@ PLAIN_STEPS = dict(optim="sgd", learning_rate=0.5, lr_scheduler_type="constant",
 @pytest.fixture(autouse=True, scope="module")
 def no_pictures():
     """They take half the time of such a run, and are tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, heap_set_aside():
         patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
         yield
 
@@ -71,8 +75,17 @@ def alone(small, tmp_path_factory):
         (dict(debias="learned_mixin", debias_alpha=1.0), r"debias_alpha goes with --debias poe, poe_ce, mixture"),
         (dict(debias="poe", debias_alpha=-0.5), r"debias_alpha=-0\.5 must be 0 or more for poe"),
         (dict(debias="poe_ce", debias_alpha="inf"), r"debias_alpha=inf must be 0 or more for poe_ce"),
-        (dict(debias="mixture", debias_alpha=1.5), r"debias_alpha=1\.5 must lie in \[0, 1\] for mixture"),
-        (dict(debias="mixture", debias_alpha="nan"), r"debias_alpha=nan must lie in \[0, 1\] for mixture"),
+        (dict(debias="mixture", debias_alpha=1.0), r"debias_alpha=1\.0 must lie in \[0, 1\) for mixture"),
+        (dict(debias="mixture", debias_alpha=-0.5), r"debias_alpha=-0\.5 must lie in \[0, 1\) for mixture"),
+        (dict(debias="mixture", debias_alpha="nan"), r"debias_alpha=nan must lie in \[0, 1\) for mixture"),
+        (
+            dict(debias="poe", cross_entropy_weight=0.5),
+            r"cross_entropy_weight goes with --debias poe_ce, not poe; leave",
+        ),
+        (
+            dict(debias="poe_ce", entropy_penalty=0.1),
+            r"entropy_penalty goes with --debias learned_mixin, not poe_ce; lea",
+        ),
         (dict(debias="poe_ce", cross_entropy_weight=-1.0), r"cross_entropy_weight=-1\.0 must be 0 or more"),
         (dict(debias="learned_mixin", entropy_penalty="nan"), r"entropy_penalty=nan must be 0 or more"),
         (dict(debias="poe", weak_epochs=0), r"weak_epochs=0\.0 must be above 0"),
@@ -91,7 +104,9 @@ def alone(small, tmp_path_factory):
             r"debias=poe needs a weak model; pass --weak_model a checkpoint, or --weak_model_config for a small one",
         ),
         (dict(debias="poe", weak_model_type="resnet"), r"weak_model_type='resnet' is not known; choose .*efficientat"),
-        (dict(debias="poe", weak_layers=2), r"2 encoder layers are to be kept of 1"),
+        (dict(debias="poe", weak_layers=2), WEAK + r"2 encoder layers are to be kept of 1"),
+        (dict(debias="poe", weak_layers=1, **CONVOLUTIONAL), WEAK + r"EfficientAt\w+ is one network, of whose layers"),
+        (dict(debias="poe", weak_model_config="hidden=16"), WEAK + r"model_config: 'hidden' is no field of ASTConfig"),
         (dict(debias="poe", weak_folds=61), r"weak_folds=61: training has 60 groups; lower it"),
     ],
 )
@@ -103,7 +118,8 @@ def test_what_does_not_go_together_is_one_line_and_nothing_is_written(small, tmp
 
 
 def test_each_loss_has_the_alpha_of_its_paper_and_zero_is_a_value(small, tmp_path):
-    for debias, given, alpha in [("poe", None, 1.0), ("poe_ce", None, 1.0), ("mixture", None, 0.1), ("poe", 0, 0.0)]:
+    usual = [("poe", None, 1.0), ("poe_ce", None, 1.0), ("mixture", None, 0.1)]
+    for debias, given, alpha in [*usual, ("poe", 0, 0.0), ("mixture", 0, 0.0), ("mixture", 0.99, 0.99)]:
         *_, args = parts_of_a_run(small, tmp_path, debias=debias, debias_alpha=given)
         assert args.alpha == alpha
 
@@ -170,7 +186,8 @@ def test_a_pair_evaluates_as_the_main_model_alone_and_trains_with_what_its_parts
 def test_lengths_after_resampling_are_those_of_torchaudio(rates):
     rate, other = rates
     features = lambda waveforms, lengths: {"waveforms": waveforms, "lengths": lengths}  # noqa: E731
-    features = type("Features", (), {"sampling_rate": other, "__call__": staticmethod(features)})()
+    known = {"sampling_rate": other, "extractor": None, "__call__": staticmethod(features)}
+    features = type("Features", (), known)()
     member = SimpleNamespace(features=features)
     for samples in (1, 2, 3, 441, 1_000, 20_480, 163_003, 163_334):  # the last two are lost to torchaudio's float32
         lengths = torch.tensor([samples, max(1, samples // 3)])
@@ -193,9 +210,8 @@ def test_each_row_is_heard_by_its_member_alone():
             assert not self.training and not torch.is_grad_enabled()
             return SimpleNamespace(logits=torch.stack([torch.full_like(sample, self.number), sample], dim=1))
 
-    features = type(
-        "Features", (), {"sampling_rate": 8, "__call__": lambda self, waves, lengths: {"sample": waves[:, 0]}}
-    )
+    hears = lambda self, waveforms, lengths: {"sample": waveforms[:, 0]}  # noqa: E731
+    features = type("Features", (), {"sampling_rate": 8, "extractor": None, "__call__": hears})
     members = [SimpleNamespace(model=Says(number), features=features()) for number in range(3)]
     weak = WeakModel(members, 8, member_of_row={10: 2, 11: 0, 12: 2, 13: 1})
     waveforms, rows = torch.arange(4.0)[:, None].expand(4, 5), torch.tensor([13, 10, 11, 12])
@@ -275,13 +291,40 @@ def test_a_batch_in_two_parts_has_the_loss_of_the_whole_also_with_smoothed_label
 
 
 def scores_of(members, corpus, folder):
-    """Test split: `(windows, labels)` mean probabilities of the members, by plain batches; windows."""
+    """Test split: `(windows, labels)` mean probabilities of the members, by plain batches; windows of 16 kHz."""
     trainer = trainer_of_a_run(corpus, folder)
     windows = trainer.windows["test"]
     batch = collate_windows([windows[index] for index in range(len(windows))])
-    with torch.no_grad():
-        logits = [m.model.eval()(**m.features(batch["waveforms"], batch["lengths"])).logits.numpy() for m in members]
+    logits = []
+    for member in members:
+        rate, waveforms, lengths = member.features.sampling_rate, batch["waveforms"], batch["lengths"]
+        if rate != 16_000:
+            waveforms, lengths = torchaudio.functional.resample(waveforms, 16_000, rate), lengths * (rate // 16_000)
+        with torch.no_grad():
+            logits.append(member.model.eval()(**member.features(waveforms, lengths)).logits.numpy())
     return np.mean([softmax(values) for values in logits], axis=0), windows
+
+
+def noted(monkeypatch):
+    """A list to which every `Debiasing` that a run makes is added."""
+    made = []
+    monkeypatch.setattr(
+        "hf_musiclf.stages.make_debiasing", lambda *args: made.append(make_debiasing(*args)) or made[-1]
+    )
+    return made
+
+
+def check_the_row_of_the_weak_model(report, probabilities, windows):
+    """That the report scores these `(windows, labels)` probabilities of the test split."""
+    _, by_track = mean_by_track(probabilities, windows.track_of_window)
+    row = report["baselines"]["the weak model alone"]
+    for level, scores, labels in (
+        ("window", probabilities, windows.label_of_window),
+        ("track", by_track, windows.label_of_track),
+    ):
+        assert row[level]["accuracy"] == pytest.approx((scores.argmax(1) == labels).mean())
+        expected = -np.log(scores[np.arange(len(labels)), labels]).mean()
+        assert row[level]["log_loss"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -294,8 +337,7 @@ def scores_of(members, corpus, folder):
 def test_a_run_leaves_the_main_model_alone_and_tells_of_the_weak_one(
     debias, how, small, alone, tmp_path, monkeypatch, capsys
 ):
-    made = []
-    monkeypatch.setattr("hf_musiclf.stages.make_debiasing", lambda *args: made.append(make_debiasing(*args)) or made[0])
+    made = noted(monkeypatch)
     folder, extra = tmp_path / "run", dict(weak_folds=3) if how == "folds" else {}
     training = "joint" if how == "joint" else "first"
     report = run_small(small, output_dir=folder, debias=debias, weak_training=training, **extra)
@@ -310,18 +352,11 @@ def test_a_run_leaves_the_main_model_alone_and_tells_of_the_weak_one(
     weak = made[0].weak
     assert len(weak.members) == (3 if how == "folds" else 1)
     probabilities, windows = scores_of(weak.members, small, tmp_path / "again")
-    _, by_track = mean_by_track(probabilities, windows.track_of_window)
-    row = report["baselines"]["the weak model alone"]
-    for level, scores, labels in (
-        ("window", probabilities, windows.label_of_window),
-        ("track", by_track, windows.label_of_track),
-    ):
-        assert row[level]["accuracy"] == pytest.approx((scores.argmax(1) == labels).mean())
-        expected = -np.log(scores[np.arange(len(labels)), labels]).mean()
-        assert row[level]["log_loss"] == pytest.approx(expected, abs=1e-5)
+    check_the_row_of_the_weak_model(report, probabilities, windows)
 
     about = report["training"]["debiasing"]
-    assert about["loss"] == debias and about["weak"]["training"] == training
+    assert about["loss"] == debias and about["weak"]["members"] == len(weak.members)
+    assert about["weak"]["training"] == ("out of fold" if how == "folds" else how)
     assert {split: "agreement" in found for split, found in about["statistics"].items()} == {
         "train": False, "validation": True, "test": True,
     }  # fmt: skip
@@ -329,11 +364,36 @@ def test_a_run_leaves_the_main_model_alone_and_tells_of_the_weak_one(
     batch = collate_windows([windows[index] for index in range(len(windows))])
     with torch.no_grad():
         main = classify.model(**classify.features(batch["waveforms"], batch["lengths"])).logits
-    alpha = about["alpha"] if debias in ("poe", "poe_ce") else 1.0
-    expected = expert_statistics(np.log(probabilities), windows.label_of_window, main, alpha)
+    product = debias in ("poe", "poe_ce")
+    expected = expert_statistics(np.log(probabilities), windows.label_of_window, main, about["alpha"] or 1.0)
+    if product:
+        assert 0 <= about["memorised_share"] < 1
+    else:  # whose gradient these two are about
+        expected["gradient_left"] = None
+        assert about["memorised_share"] is None
     assert about["statistics"]["test"] == pytest.approx(expected, abs=1e-5)
-    said = capsys.readouterr().out
-    assert said.count("weak model: accuracy by window") == (how != "joint") and "the weak model alone: accuracy" in said
+
+    said, card = capsys.readouterr().out, (folder / "README.md").read_text(encoding="utf-8")
+    # Before the main model trains, but of one that learns along with it, and after.
+    assert said.count("weak model: accuracy by window") == (1 if how == "joint" else 2)
+    assert said.count("agrees with the main model") == 2 and "the weak model alone: accuracy" in said
+    ways = {"first": "trained first and frozen", "joint": "trained along", "folds": "one for each part of the training"}
+    assert "beside a weak model" in card and [way for way, words in ways.items() if words in card] == [how]
+    assert "weak model" not in (alone / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_weak_model_of_another_rate_hears_no_masks_from_the_first_window_to_the_report(small, tmp_path, monkeypatch):
+    """AST at 16 kHz, with masks, beside EfficientAT at 32 kHz, which is scored on the very windows of the main one."""
+    made = noted(monkeypatch)
+    report = run_small(small, output_dir=tmp_path / "run", debias="poe", mask_bands=4, mask_frames=8, **CONVOLUTIONAL)
+    (member,) = made[0].weak.members
+    assert member.features.sampling_rate == 32_000 and member.family == "efficientat"
+    check_the_row_of_the_weak_model(report, *scores_of([member], small, tmp_path / "again"))
+    statistics = report["training"]["debiasing"]["statistics"]
+    # Two windows a track, whichever split; the mean over windows of the test split is the report's.
+    assert [statistics[split]["n"] for split in ("train", "validation", "test")] == [120, 20, 20]
+    of_windows = report["baselines"]["the weak model alone"]["window"]["accuracy"]
+    assert statistics["test"]["accuracy"] == pytest.approx(of_windows)
 
 
 def test_a_weak_model_that_does_not_count_changes_nothing(small, alone, tmp_path):
@@ -352,15 +412,21 @@ def test_a_weak_model_that_does_not_count_changes_nothing(small, alone, tmp_path
         torch.testing.assert_close(other[key], value, atol=1e-6, rtol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("training", ["first", "joint"])
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(training, small, tmp_path, monkeypatch):
+HEAD = dict(train_layers="head", train_windows="all", model_config=None)
+
+
+@pytest.mark.parametrize("how", ["first", "joint", "kept embeddings"])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(how, small, alone, tmp_path, monkeypatch):
     # 60 training tracks in batches of 16: 4 steps an epoch. Killed in the sixth of the main training, and resumed from
     # the third, within an epoch; the last weights are kept, so that what came after the kill counts. The first run
     # trains the weak model, the others take it from the cache: the gate, too, has to start alike.
     changes = dict(
-        cache_dir=tmp_path / "cache", debias="learned_mixin", weak_training=training, num_train_epochs=2,
-        eval_strategy="no", save_strategy="steps", save_steps=3, save_total_limit=9, load_best_model_at_end=False,
+        cache_dir=tmp_path / "cache", debias="learned_mixin", weak_training="joint" if how == "joint" else "first",
+        num_train_epochs=2, eval_strategy="no", save_strategy="steps", save_steps=3, save_total_limit=9,
+        load_best_model_at_end=False,
     )  # fmt: skip
+    if how == "kept embeddings":  # all windows, two a track, are half as many epochs
+        changes.update(HEAD, model=alone, num_train_epochs=1)
     whole = run_small(small, output_dir=tmp_path / "whole", **changes)
     with monkeypatch.context() as patch:
         patch.setattr(MusicTrainer, "training_step", dies_in_step(6))
@@ -368,7 +434,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(training, small,
             run_small(small, output_dir=tmp_path / "killed", **changes)
     beside = load_file(tmp_path / "killed" / "checkpoint-3" / STATE_FILE)
     assert any(key.startswith("gate.") for key in beside)
-    assert any(key.startswith("weak.") for key in beside) == (training == "joint")
+    assert any(key.startswith("weak.") for key in beside) == (how == "joint")
     resumed = run_small(small, output_dir=tmp_path / "killed", **changes)
     assert resumed["training"]["steps"] == whole["training"]["steps"] == 8
     assert resumed["test"] == whole["test"] and resumed["baselines"] == whole["baselines"]
@@ -379,14 +445,73 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(training, small,
     assert not (tmp_path / "killed" / STATE_FILE).exists()
 
 
+# A head on kept embeddings
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(debias="poe"),
+        dict(debias="learned_mixin"),
+        dict(debias="poe_ce", weak_folds=2),
+    ],
+    ids=["poe", "learned_mixin", "poe_ce out of fold"],
+)
+def test_kept_embeddings_train_the_same_head_beside_a_weak_model(changes, small, alone, tmp_path):
+    """The weak model is frozen and speaks of each window once; the gate of a learned mixin learns beside the head."""
+
+    def trained(name, **more):
+        trainer = trainer_of_a_run(small, tmp_path / name, model=alone, **HEAD, **PLAIN_STEPS, **{**changes, **more})
+        assert bool(trainer.embedded) == (name == "kept")
+        set_seed(0)
+        trainer.train()
+        parts = dict(trainer.loaded.model.classifier.named_parameters())
+        if trainer.pair:
+            parts.update(trainer.pair.gate.named_parameters(prefix="gate"))
+        return trainer.logits(trainer.windows["test"]), {name: value.detach().clone() for name, value in parts.items()}
+
+    changes = {**changes, "cache_dir": tmp_path / "cache"}
+    (scores, head), (others, other_head) = trained("kept"), trained("plain", cache_embeddings=False)
+    assert ("gate.linear.weight" in head) == (changes["debias"] == "learned_mixin") and set(head) == set(other_head)
+    np.testing.assert_allclose(scores, others, atol=1e-5, rtol=0)
+    for name, value in head.items():
+        torch.testing.assert_close(value, other_head[name], atol=1e-5, rtol=0, msg=name)
+    # And the weak model counts.
+    alone_scores, _ = trained("alone", debias="none", weak_folds=0, cache_embeddings=False)
+    assert np.abs(scores - alone_scores).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [dict(weak_training="joint"), dict(balance="oversample"), dict(mask_bands=4)],
+    ids=lambda c: next(iter(c)),
+)
+def test_embeddings_are_not_kept_where_windows_differ_or_the_weak_model_learns(changes, small, alone, tmp_path):
+    changes = dict(model=alone, debias="poe", cache_dir=tmp_path / "cache", **HEAD, **changes)
+    run, loaded, tracks, data_args, args = parts_of_a_run(small, tmp_path / "run", **changes)
+    tracks = replace(tracks, splits={**tracks.splits, "train": tracks.splits["train"][1:]})  # one label is rarer
+    windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, args.seed)
+    assert not make_trainer(run, loaded, tracks, windows, data_args, args).embedded
+
+
 # What is told
 
 
-@pytest.mark.parametrize("share, warned", [(0.0, False), (0.5, False), (0.51, True)])
+@pytest.mark.parametrize("share, warned", [(None, False), (0.0, False), (0.5, False), (0.51, True)])
 def test_a_weak_model_that_has_memorised_is_told_above_one_half(share, warned):
-    said = tell({"statistics": {"train": {"accuracy": 0.9}, "validation": {"accuracy": 0.4}}, "memorised_share": share})
-    assert said.startswith("weak model: accuracy by window train 0.900, validation 0.400")
-    assert ("warning: the weak model has memorised its training windows: 51% of the gradient" in said) == warned
+    train, validation = (
+        dict(accuracy=accuracy, entropy_nats=entropy) for accuracy, entropy in ((0.9, 0.126), (0.4, 2))
+    )
+    statistics = {"train": train, "validation": {**validation, "agreement": 0.25}}
+    about = {"statistics": statistics, "memorised_share": share, "weak": {"training": "first"}}
+    said, *warning = tell(about).split("\n")
+    known = "train 0.900 (entropy 0.13 nats), validation 0.400 (entropy 2.00 nats, agrees with the main model on 25%)"
+    assert said == f"weak model: accuracy by window {known}"
+    assert len(warning) == warned
+    if warned:
+        assert "warning: the weak model has memorised its training windows: 51% of the gradient" in warning[0]
+        ways = [tell({**about, "weak": {"training": how}}) for how in ("first", "out of fold", "joint", "given")]
+        assert [way.count("--weak_folds 5") for way in ways] == [1, 0, 1, 0] and len(set(ways)) == 4
 
 
 def test_memorised_is_what_is_known_of_training_alone(small, tmp_path):

@@ -20,7 +20,7 @@ from hf_musiclf.models.efficientat import (
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.families import efficientat
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
-from hf_musiclf.models.freezing import learning_rate_scales, set_trainable
+from hf_musiclf.models.freezing import learning_rate_scales, set_trainable, truncate
 
 PUBLISHED = Path(__file__).parents[1] / "../shared/checkpoints/efficientat"
 published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published checkpoint is not beside the repository")
@@ -286,3 +286,9 @@ def test_the_standardisation_is_that_of_everything_seen_however_it_came(sizes):
 def test_unknown_heads_are_refused():
     with pytest.raises(ValueError, match="head_type='mlp' is not known; choose projection or probe"):
         EfficientAtConfig(head_type="mlp")
+
+
+def test_a_network_of_one_piece_is_not_cut(model):
+    with pytest.raises(UserError, match="is one network, of whose layers none can be left out"):
+        truncate(model, 3)
+    model(inputs_of())

@@ -158,11 +158,12 @@ def test_training_the_head_first_gives_the_same_head_again(checkpoint, corpus, t
 
 
 def test_a_run_with_augmentation_that_was_killed_ends_with_the_weights_of_one_that_was_not(
-    corpus, tmp_path, monkeypatch
+    checkpoint, corpus, tmp_path, monkeypatch
 ):
     # 60 training tracks in two batches of 8 a step: 4 steps an epoch. Killed in the second half of the fifth step, and
     # resumed from the third, within an epoch. The last weights are kept, so that what came after the kill counts.
     changes = dict(
+        model=checkpoint, model_config=None,
         per_device_train_batch_size=8, gradient_accumulation_steps=2, mixup_alpha=0.3, head_first_epochs=1,
         eval_strategy="steps", eval_steps=3, save_strategy="steps", save_steps=3, load_best_model_at_end=False,
     )  # fmt: skip

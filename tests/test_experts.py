@@ -11,6 +11,7 @@ from debiased_runs import (
     CONVOLUTIONAL,
     MAIN_CONFIG,
     WEAK_CONFIG,
+    heap_set_aside,
     parts_of_a_run,
     same,
     trainer_of_a_run,
@@ -28,6 +29,12 @@ from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
 
 STEPS_OF_ONE_EPOCH = 4  # 60 training tracks in batches of 16
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    with heap_set_aside():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +55,11 @@ def steps(monkeypatch):
     return taken
 
 
-def made(corpus, folder, **changes):
-    """The weak model or models of a run; kept beneath `folder`."""
+def made(corpus, folder, change=lambda tracks: tracks, **changes):
+    """The weak model or models of a run whose tracks go through `change`; kept beneath `folder`."""
     changes = {"debias": "poe", "cache_dir": folder / "cache", **changes}
     _, loaded, tracks, data_args, args = parts_of_a_run(corpus, folder / "run", **changes)
-    return make_debiasing(loaded, tracks, data_args, args).weak
+    return make_debiasing(loaded, change(tracks), data_args, args).weak
 
 
 def state_of(weak):
@@ -85,7 +92,7 @@ def test_a_weak_model_is_trained_as_a_recipe_trains_it(small, tmp_path):
     assert same(state_of(weak), trainer.loaded.model.state_dict())
     assert not any(parameter.requires_grad for parameter in weak.members[0].model.parameters())
     assert weak.facts == {
-        "class": "ASTForAudioClassification", "start": "from scratch", "training": "first",
+        "class": "ASTForAudioClassification", "start": "from scratch", "training": "first", "members": 1,
         "parameters": sum(value.numel() for value in state_of(weak).values()),
     }  # fmt: skip
 
@@ -155,6 +162,7 @@ def test_the_next_run_takes_what_is_kept_whatever_else_it_changes(changes, first
         dict(label_smoothing_factor=0.1),
         dict(optim="sgd"),
         dict(train_windows="all"),
+        dict(bf16=True),
         dict(weak_model_config=WEAK_CONFIG.replace("prob=0.1", "prob=0.2")),
     ],
     ids=lambda changes: next(iter(changes)),
@@ -166,6 +174,39 @@ def test_what_a_weak_model_follows_from_trains_it_anew(changes, first, small, st
     taken = len(steps)
     assert same(state_of(other), state_of(made(small, folder, **changes))) and len(steps) == taken
     assert all((folder / "cache" / "hf_musiclf_weak" / name / ABOUT_FILE).is_file() for name in kept(folder))
+
+
+def renamed(tracks):
+    """Labels of other names: the same sounds, the same numbers of labels."""
+    return replace(tracks, table=replace(tracks.table, labels=tuple(f"new {label}" for label in tracks.labels)))
+
+
+def permuted(tracks):
+    """The same names, but each track has the next label."""
+    rows, labels = tracks.table.rows, tracks.table.column("label")
+    others = [(label + 1) % len(tracks.labels) for label in labels]
+    rows = rows.remove_columns("label").add_column("label", others, feature=rows.features["label"])
+    return replace(tracks, table=replace(tracks.table, rows=rows))
+
+
+@pytest.mark.parametrize("change", [renamed, permuted])
+def test_two_tasks_on_the_same_tracks_share_no_weak_model(change, first, small, steps):
+    folder, weak = first
+    before = kept(folder)
+    other = made(small, folder, change)
+    assert len(steps) == STEPS_OF_ONE_EPOCH and len(kept(folder)) == len(before) + 1
+    config = other.members[0].model.config
+    assert (config.label2id == weak.members[0].model.config.label2id) == (change is permuted)
+    assert same(state_of(other), state_of(made(small, folder, change))) and len(steps) == STEPS_OF_ONE_EPOCH
+    assert same(state_of(weak), state_of(made(small, folder))) and len(steps) == STEPS_OF_ONE_EPOCH
+
+
+def test_another_version_of_transformers_trains_anew(small, first, steps, monkeypatch):
+    folder, weak = first
+    about = json.loads((folder / "cache" / "hf_musiclf_weak" / kept(folder)[0] / ABOUT_FILE).read_text())
+    assert about["transformers"] == experts.transformers.__version__
+    monkeypatch.setattr(experts.transformers, "__version__", "5.0.0")
+    assert same(state_of(made(small, folder)), state_of(weak)) and len(steps) == STEPS_OF_ONE_EPOCH
 
 
 def test_a_checkpoint_that_changes_in_its_place_is_another_one(small, tmp_path, steps):

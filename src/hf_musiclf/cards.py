@@ -47,6 +47,7 @@ def model_card(report: dict[str, Any], model_name: str) -> ModelCard:
         **{key: report[key] for key in ("recipe", "command", "seed", "split_scheme", "split_seed", "training")},
         **{key: data[key] for key in ("source", "task", "group", "licence", "citation", "labels", "skipped", "splits")},
         window_seconds=report["window_seconds"],
+        debiasing=report["training"].get("debiasing"),
     )
 
 

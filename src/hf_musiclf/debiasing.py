@@ -23,7 +23,32 @@ from hf_musiclf.models.loading import LoadedModel
 
 # Above it most of what the main model could learn is lost to what the weak one knows by heart.
 MEMORISED = 0.5
+WAYS_OUT = {
+    "given": "take one that has not heard these tracks",
+    "first": "lower --weak_epochs or --weak_layers, or pass --weak_folds 5",
+    "out of fold": "lower --weak_epochs or --weak_layers",
+    "joint": "make it smaller, or train it first with --weak_folds 5",
+}
 STATE_FILE = "debiasing.safetensors"  # in a checkpoint, beside the main model: what learns and is not published
+
+
+class HeardAt:
+    """Features of a model for waveforms of another sampling rate, which are resampled on their device.
+
+    features: of the model. sampling_rate: of the waveforms, in Hz.
+    """
+
+    def __init__(self, features: Any, sampling_rate: int):
+        self.features, self.sampling_rate, self.extractor = features, sampling_rate, features.extractor
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Inputs of the model. waveforms: `(batch, time)`. lengths: `(batch,)` samples."""
+        rate = self.features.sampling_rate
+        if rate != self.sampling_rate:
+            waveforms = torchaudio.functional.resample(waveforms, self.sampling_rate, rate)
+            # Rounded up, as torchaudio does, which counts in float32 and may lose the last sample of a long one.
+            lengths = (-(-lengths * rate // self.sampling_rate)).clamp_max(waveforms.shape[1])
+        return self.features(waveforms, lengths)
 
 
 @dataclass(frozen=True)
@@ -41,17 +66,12 @@ class WeakModel:
 
     def inputs(self, member: LoadedModel, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
         """What a member takes, of the very windows that the main model hears: `(batch, time)` and `(batch,)`."""
-        rate = member.features.sampling_rate
-        if rate != self.sampling_rate:
-            waveforms = torchaudio.functional.resample(waveforms, self.sampling_rate, rate)
-            # Rounded up, as torchaudio does, which counts in float32 and may lose the last sample of a long one.
-            lengths = (-(-lengths * rate // self.sampling_rate)).clamp_max(waveforms.shape[1])
-        return member.features(waveforms, lengths)
+        return HeardAt(member.features, self.sampling_rate)(waveforms, lengths)
 
     @torch.no_grad()
     def logits(self, waveforms: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """`(batch, labels)` of the frozen members. rows: `(batch,)` of the table of tracks."""
-        chosen = torch.tensor([self.member_of_row.get(int(row), 0) for row in rows])
+        chosen = torch.tensor([self.member_of_row.get(row, 0) for row in rows.tolist()])
         found = None
         for number in chosen.unique().tolist():
             member, mine = self.members[number], chosen == number
@@ -128,7 +148,11 @@ class Debiasing:
 
     def pair(self, main: PreTrainedModel) -> Paired | None:
         """Main model and what learns beside it; None where nothing does."""
-        gate = MixinGate(scoring_layer(main).in_features) if self.args.debias == "learned_mixin" else None
+        gate = None
+        if self.args.debias == "learned_mixin":
+            with torch.random.fork_rng(devices=[]):  # the same gate, whatever was drawn before
+                torch.manual_seed(self.args.seed)
+                gate = MixinGate(scoring_layer(main).in_features)
         if not (self.joint or gate):
             return None
         return Paired(main, self.weak.members[0].model if self.joint else None, gate)
@@ -165,25 +189,32 @@ class Debiasing:
         logits: split -> `(windows, labels)` of the main model, to tell on how many windows both agree. On training and
         validation alone without them, as long as nothing may be read off the test split.
         """
-        alpha = self.args.alpha if self.args.debias in ("poe", "poe_ce") else 1.0
         statistics = {}
         for split in ("train", "validation", *(["test"] if logits else [])):
             spoken, labels = self.speak(split)
-            statistics[split] = expert_statistics(spoken, labels, (logits or {}).get(split), alpha)
-        memorised = memorised_share(statistics["train"], statistics["validation"])
+            statistics[split] = expert_statistics(spoken, labels, (logits or {}).get(split), self.args.alpha)
+        memorised = None
+        if self.args.debias in ("poe", "poe_ce"):
+            memorised = memorised_share(statistics["train"], statistics["validation"])
+        else:  # it is the product's gradient
+            for found in statistics.values():
+                found["gradient_left"] = None
         about = {"loss": self.args.debias, "alpha": None if self.args.debias == "learned_mixin" else self.args.alpha}
         return {**about, "weak": dict(self.weak.facts), "statistics": statistics, "memorised_share": memorised}
 
 
 def tell(about: Mapping[str, Any]) -> str:
     """`Debiasing.describe` in a line, and another one where the weak model has memorised its training windows."""
-    known = ", ".join(f"{split} {found['accuracy']:.3f}" for split, found in about["statistics"].items())
+    known = ", ".join(
+        f"{split} {found['accuracy']:.3f} (entropy {found['entropy_nats']:.2f} nats"
+        + (f", agrees with the main model on {found['agreement']:.0%})" if "agreement" in found else ")")
+        for split, found in about["statistics"].items()
+    )
     lines = [f"weak model: accuracy by window {known}"]
-    if about["memorised_share"] > MEMORISED:
+    if about["memorised_share"] is not None and about["memorised_share"] > MEMORISED:
         lines.append(
             f"warning: the weak model has memorised its training windows: {about['memorised_share']:.0%} of the "
-            "gradient that it leaves on others is missing there; lower --weak_epochs or --weak_layers, or pass "
-            "--weak_folds 5"
+            f"gradient that it leaves on others is missing there; {WAYS_OUT[about['weak']['training']]}"
         )
     return "\n".join(lines)
 

@@ -26,7 +26,8 @@ from hf_musiclf.data.window_dataset import EvaluationWindows, collate_windows
 from hf_musiclf.files import write_whole
 from hf_musiclf.zip_members import is_member_path, split_member_path
 
-FORMAT = 1  # of the files; a change makes the cache anew
+# Of the files, and of what they hold: a change of features/ or of what `embed` takes raises it.
+FORMAT = 2
 # Fields of a config that change no embedding.
 OF_THE_HEAD = {
     "label2id",

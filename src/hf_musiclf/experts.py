@@ -1,6 +1,5 @@
 """Where the weak model of a debiased training comes from: trained in a short run of its own and kept, or given."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,12 +9,17 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
+import transformers
+from accelerate.utils import reduce
 from transformers import AutoConfig, set_seed
 
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
+from hf_musiclf.balancing import class_weights
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
-from hf_musiclf.debiasing import Debiasing, WeakModel
+from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
+from hf_musiclf.debiasing import Debiasing, HeardAt, WeakModel
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.labels import label_mappings
@@ -70,6 +74,15 @@ def make_debiasing(
     return Debiasing(weak, args, lambda split: _weak_logits(weak, split, tracks, data_args, args))
 
 
+def weights_of(train: EvaluationWindows | RandomWindows, tracks: Tracks, data_args: DataArguments) -> np.ndarray | None:
+    """`(labels,)` weights of the labels' losses over the training windows, None where they are not to be weighed."""
+    if data_args.balance != "weighted_loss":
+        return None
+    # Where all windows are trained on, long tracks have more; else each track has equally many.
+    labels = train.label_of_window if isinstance(train, EvaluationWindows) else train.label_of_track
+    return class_weights(labels, len(tracks.labels))
+
+
 class _Maker:
     """Makes weak models for one set of arguments."""
 
@@ -85,7 +98,7 @@ class _Maker:
         if name == "random":
             return False
         try:
-            config = AutoConfig.from_pretrained(name, local_files_only=only_local(name))
+            config = AutoConfig.from_pretrained(name, local_files_only=only_local(name), trust_remote_code=False)
         except (OSError, ValueError):
             return False  # whatever is wrong, load_classifier tells it
         return config.label2id == label_mappings(self.tracks.labels)[0]
@@ -93,9 +106,12 @@ class _Maker:
     def untrained(self) -> LoadedModel:
         set_seed(self.args.seed)
         window = self.data_args.window_seconds
-        loaded = load_classifier(self.model_args, self.tracks.labels, window, self.model_type, verbose=False)
-        if self.args.weak_layers is not None:
-            truncate(loaded.model, self.args.weak_layers)
+        try:
+            loaded = load_classifier(self.model_args, self.tracks.labels, window, self.model_type, verbose=False)
+            if self.args.weak_layers is not None:
+                truncate(loaded.model, self.args.weak_layers)
+        except UserError as error:
+            raise UserError(f"the weak model (--weak_model, --weak_model_config, --weak_layers): {error}") from error
         if self.verbose:
             count = sum(parameter.numel() for parameter in loaded.model.parameters())
             print(f"weak model: {type(loaded.model).__name__} of {count:,} parameters", flush=True)
@@ -104,8 +120,10 @@ class _Maker:
     def facts(self, member: LoadedModel) -> dict[str, Any]:
         count = sum(parameter.numel() for parameter in member.model.parameters())
         start = {key: member.facts[key] for key in ("class", "start")}
-        given = self.args.weak_training == "first" and self.is_given()
-        return {**start, "parameters": count, "training": "given" if given else self.args.weak_training}
+        training = self.args.weak_training
+        if training == "first":
+            training = "given" if self.is_given() else "out of fold" if self.args.weak_folds else "first"
+        return {**start, "parameters": count, "training": training, "members": self.args.weak_folds or 1}
 
     def out_of_fold(self) -> tuple[list[LoadedModel], dict[int, int]]:
         """A weak model for each part of the training groups, trained on the others; and which row is of which part."""
@@ -129,14 +147,14 @@ class _Maker:
         tracks = replace(self.tracks, splits={**self.tracks.splits, "train": np.asarray(rows)})
         about = self._about(tracks, loaded)
         folder = self._folder(about)
-        if not (folder / ABOUT_FILE).is_file():
+        if not self._all_have(folder / ABOUT_FILE):
             if self.verbose:
                 print(f"training the weak model on {len(rows)} tracks", flush=True)
             set_seed(args.seed)
             trainer = self._trainer(loaded, tracks)
             with quiet_transformers():
                 trainer.train()
-                if self.verbose:
+                if args.local_process_index == 0 and not (folder / ABOUT_FILE).is_file():  # a disk a machine
                     self._keep(trainer, folder, about)
             trainer.accelerator.wait_for_everyone()
         with quiet_transformers():
@@ -146,15 +164,17 @@ class _Maker:
             print(f"the weak model is kept in {folder}", flush=True)
         return loaded
 
+    def _all_have(self, path: Path) -> bool:
+        """Whether every process sees the file: all of them train, or none."""
+        there = torch.tensor(float(path.is_file()), device=self.args.device)
+        return bool(reduce(there, "mean") == 1)
+
     def _trainer(self, loaded: LoadedModel, tracks: Tracks) -> MusicTrainer:
-        args = copy.copy(self.args)
-        args.debias, args.num_train_epochs, args.max_steps = "none", self.args.weak_epochs, -1
+        args = self.args.plain()
+        args.num_train_epochs = self.args.weak_epochs
         args.learning_rate = self.args.weak_learning_rate or self.args.learning_rate
-        args.head_learning_rate, args.layer_lr_decay, args.mask_bands, args.mask_frames = None, 1.0, 0, 0
-        args.eval_strategy, args.save_strategy, args.load_best_model_at_end = "no", "no", False
-        args.logging_strategy, args.early_stopping_patience = "no", None
         windows = cut_windows(tracks, self.data_args, loaded.features.sampling_rate, args.seed)
-        return MusicTrainer(loaded, windows, args)
+        return MusicTrainer(loaded, windows, args, class_weights=weights_of(windows["train"], tracks, self.data_args))
 
     def _about(self, tracks: Tracks, loaded: LoadedModel) -> dict[str, Any]:
         """What a trained weak model follows from; the name of a checkpoint does not tell which weights it holds."""
@@ -164,7 +184,13 @@ class _Maker:
         args, data = self.args, self.data_args
         names = ("weak_model", "weak_model_config", "weak_layers", "weak_epochs", "weak_learning_rate", "learning_rate")
         names += ("per_device_train_batch_size", "gradient_accumulation_steps", "seed", "weight_decay", "world_size")
-        names += ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "bf16", "fp16", "label_smoothing_factor")
+        names += (
+            "lr_scheduler_type",
+            "lr_scheduler_kwargs",
+            "warmup_steps",
+            "mixed_precision",
+            "label_smoothing_factor",
+        )
         names += ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "data_seed")
         names += ("freeze_batch_norm", "dataloader_drop_last")
         of_data = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
@@ -172,13 +198,17 @@ class _Maker:
             "format": FORMAT,
             "model_type": self.model_type,
             "tracks": tracks.digest(),
+            "labels": [tracks.labels[tracks.table.column("label")[row]] for row in tracks.splits["train"]],
             "start": start.hexdigest(),
+            "config": loaded.model.config.to_dict(),
+            "extractor": loaded.features.extractor.to_dict(),
+            "transformers": transformers.__version__,
             **{name: str(getattr(args, name)) for name in names},
             **{name: str(getattr(data, name)) for name in of_data},
         }
 
     def _folder(self, about: Mapping[str, Any]) -> Path:
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
         root = Path(self.data_args.cache_dir or datasets.config.HF_DATASETS_CACHE)
         return root / "hf_musiclf_weak" / digest
 
@@ -203,13 +233,12 @@ def _weak_logits(
     On training windows each track has the member that has not heard it, elsewhere the mean of all members'
     probabilities. All processes take part.
     """
-    quiet = copy.copy(args)
-    quiet.debias = "none"
     every = replace(data_args, train_windows="all", balance="none")
+    windows = cut_windows(tracks, every, weak.sampling_rate)  # the very windows that the main model hears
     found = []
     for member in weak.members:
-        windows = cut_windows(tracks, every, member.features.sampling_rate)
-        trainer = MusicTrainer(replace(member, embeds=False), windows, quiet)
+        features = HeardAt(member.features, weak.sampling_rate)
+        trainer = MusicTrainer(replace(member, features=features, embeds=False), windows, args.plain())
         found.append(softmax(trainer.logits(windows[split])))
     chosen = windows[split]
     if split == "train" and weak.member_of_row:

@@ -63,7 +63,13 @@ class TrackClassifier:
                 known = ", ".join(FAMILIES)
                 raise UserError(f"model={model!r} is of architecture {config.model_type!r}; known are {known}")
             with quiet_transformers():
-                self.model = family.model_class.from_pretrained(model, dtype=torch.float32, **local)
+                self.model, found = family.model_class.from_pretrained(
+                    model, dtype=torch.float32, output_loading_info=True, **local
+                )
+            if found["missing_keys"]:
+                raise UserError(
+                    f"model={model!r} has no classification head of its own; fine-tune it first, see recipes/"
+                )
             self.features = family.make_features(family.extractor_class.from_pretrained(model, **local))
         except (OSError, ValueError) as error:
             if isinstance(error, UserError):

@@ -1,16 +1,16 @@
 """From tracks, windows and a model to a trainer: what comes before all layers learn."""
 
-import copy
 from dataclasses import replace
 
+from accelerate.utils import release_memory
+
 from hf_musiclf.arguments import DataArguments, RecipeTrainingArguments
-from hf_musiclf.balancing import class_weights
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
 from hf_musiclf.debiasing import tell
-from hf_musiclf.experts import make_debiasing
-from hf_musiclf.models.loading import LoadedModel, quiet_transformers
+from hf_musiclf.experts import make_debiasing, weights_of
+from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.runs import Run
 from hf_musiclf.training import MusicTrainer
 
@@ -30,18 +30,19 @@ def make_trainer(
 
     A run that goes on from a checkpoint has the head behind it; the weak model it takes from where it is kept.
     """
-    weights = None
-    if data_args.balance == "weighted_loss":
-        labels = windows["train"].label_of_track
-        weights = class_weights(labels, len(tracks.labels))
-    if args.head_first_epochs and not run.checkpoint:
+    weights = weights_of(windows["train"], tracks, data_args)
+    learns = any(parameter.requires_grad for parameter in loaded.model.base_model.parameters())
+    # A head on random features learns nothing; where the head alone learns, its own training does it; and beside a weak
+    # model it would begin with the very shortcuts that are not to be learnt.
+    wanted = args.head_first_epochs and args.debias == "none" and loaded.facts["start"] != FROM_SCRATCH
+    if wanted and learns and not run.checkpoint:
         rate = loaded.features.sampling_rate
         every = cut_windows(tracks, replace(data_args, train_windows="all"), rate, args.seed)
         train_head_first(loaded, every, args, data_args.cache_dir, weights)
     debiasing = None
     if args.debias != "none":
         debiasing = make_debiasing(loaded, tracks, data_args, args)
-        if not debiasing.joint:
+        if not debiasing.joint:  # of which there is nothing to tell yet
             about = debiasing.describe()
             if run.is_main:
                 print(tell(about), flush=True)
@@ -63,14 +64,11 @@ def train_head_first(
     """
     learns = [(parameter, parameter.requires_grad) for parameter in loaded.model.parameters()]
     loaded.model.base_model.requires_grad_(False)
-    of_head = copy.copy(args)
-    of_head.num_train_epochs, of_head.max_steps = args.head_first_epochs, -1
-    of_head.learning_rate, of_head.head_learning_rate, of_head.layer_lr_decay = HEAD_LEARNING_RATE, None, 1.0
-    of_head.mixup_alpha, of_head.mask_bands, of_head.mask_frames = 0.0, 0, 0
-    of_head.eval_strategy, of_head.save_strategy, of_head.load_best_model_at_end = "no", "no", False
-    of_head.debias = "none"
-    of_head.logging_strategy, of_head.early_stopping_patience, of_head.cache_embeddings = "no", None, True
+    of_head = args.plain()
+    of_head.num_train_epochs, of_head.learning_rate = args.head_first_epochs, HEAD_LEARNING_RATE
+    of_head.cache_embeddings = True
     with quiet_transformers():
         MusicTrainer(loaded, windows, of_head, cache_dir, weights).train()
+    release_memory()  # a trainer stands in cycles, and its optimizer with it
     for parameter, learnt in learns:
         parameter.requires_grad_(learnt)

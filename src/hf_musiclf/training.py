@@ -21,7 +21,7 @@ from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
-from hf_musiclf.debiasing import Debiasing, Paired, load_beside, save_beside
+from hf_musiclf.debiasing import Debiasing, Paired, load_beside, save_beside, tell
 from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embeddings, without_backbone
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
@@ -82,10 +82,12 @@ class MusicTrainer(Trainer):
         self._own_loss = bool(self.augmentation or debiasing or class_weights is not None)
         if self._own_loss:
             self.model_accepts_loss_kwargs = False  # our losses are means over a batch: Trainer is to divide them
-        self.pair = self._pair()
+        self.pair: Paired | None = None
         self.embedded: dict[str, EmbeddedWindows] = {}
         if self._can_embed():
             self._embed(cache_dir)
+        if debiasing:
+            self._make_pair()
 
     def _make_augmentation(self) -> BatchAugmentation | None:
         if not self.args.augments:
@@ -98,18 +100,19 @@ class MusicTrainer(Trainer):
             )
         return BatchAugmentation(name, self.args)
 
-    def _pair(self) -> Paired | None:
-        """Put what learns beside the main model into `model`, for optimizer and processes."""
-        pair = self.debiasing.pair(self.loaded.model) if self.debiasing else None
-        if pair is not None:
+    def _make_pair(self) -> None:
+        """Put what learns beside the main model, if anything, into `model` for optimizer and processes."""
+        self.pair = self.debiasing.pair(self.model)
+        if self.pair:
+            if self.args.n_gpu > 1:
+                raise UserError("weak_training=joint and learned_mixin need a process a GPU; use accelerate launch")
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise UserError("weak_training=joint and learned_mixin do not go with FSDP or DeepSpeed; use poe")
-            self.model = self.model_wrapped = pair.to(self.args.device)
-        return pair
+            self.model = self.model_wrapped = self.pair.to(self.args.device)
 
     def _can_embed(self) -> bool:
         """Whether every window has one embedding, whatever is learnt."""
-        if not self.loaded.embeds or self.pair:
+        if not self.loaded.embeds or (self.debiasing and self.debiasing.joint):
             return False
         if any(parameter.requires_grad for parameter in self.loaded.model.base_model.parameters()):
             return False
@@ -133,7 +136,7 @@ class MusicTrainer(Trainer):
         @torch.no_grad()
         def embed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             inputs = self.features(batch["waveforms"].to(args.device), batch["lengths"])
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():
                 return self.loaded.embed(model, inputs)
 
         everything = list(self.windows.values())
@@ -195,15 +198,15 @@ class MusicTrainer(Trainer):
         """Trainer's own, its groups split where `layer_lr_decay` or `head_learning_rate` asks for other rates."""
         is_new, args = self.optimizer is None, self.args
         optimizer = super().create_optimizer(model)
-        if is_new and (args.layer_lr_decay < 1 or args.head_learning_rate is not None):
+        own_rates = args.layer_lr_decay < 1 or args.head_learning_rate is not None
+        if is_new and args.learning_rate and (own_rates or (self.pair and args.weak_learning_rate)):
             if self.is_fsdp_enabled:  # which trains flat slices, not the parameters of the layers
                 raise UserError("layer_lr_decay and head_learning_rate do not go with FSDP; leave them out")
             of_head = 1.0 if args.head_learning_rate is None else args.head_learning_rate / args.learning_rate
             scales = learning_rate_scales(self.loaded.model, args.layer_lr_decay)
             if self.pair:
-                scales.update(
-                    {value: 1.0 for name, value in self.pair.named_parameters() if not name.startswith("main.")}
-                )
+                rate = args.weak_learning_rate or args.learning_rate
+                scales.update(dict.fromkeys(self.pair.parameters_beside(), rate / args.learning_rate))
             optimizer.param_groups = split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
 
@@ -229,7 +232,7 @@ class MusicTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.pair:
             load_beside(self.pair, Path(folder))
-            model = self.loaded.model
+            model = self.pair.main
         if self.embedded:
             model.load_state_dict(load_file(Path(folder) / SAFE_WEIGHTS_NAME), strict=True)
             return
@@ -237,18 +240,20 @@ class MusicTrainer(Trainer):
         model.load_state_dict(saved.state_dict(), strict=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if self.pair:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            self.loaded.model.save_pretrained(output_dir)
-            self.features.extractor.save_pretrained(output_dir)
-            save_beside(self.pair, Path(output_dir))
-            torch.save(self.args, Path(output_dir) / TRAINING_ARGS_NAME)
-        elif not self.embedded:
+        if not (self.embedded or self.pair):
             super()._save(output_dir, state_dict)
-        elif self.args.should_save:  # a checkpoint of the head alone
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_file(self.model.state_dict(), Path(output_dir) / SAFE_WEIGHTS_NAME, {"format": "pt"})
-            torch.save(self.args, Path(output_dir) / TRAINING_ARGS_NAME)
+            return
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.embedded:  # a checkpoint of the head alone
+            head = self.pair.main if self.pair else self.model
+            save_file(head.state_dict(), folder / SAFE_WEIGHTS_NAME, {"format": "pt"})
+        else:
+            self.loaded.model.save_pretrained(folder)
+            self.features.extractor.save_pretrained(folder)
+        if self.pair:
+            save_beside(self.pair, folder)
+        torch.save(self.args, folder / TRAINING_ARGS_NAME)
 
     def save_whole(self, folder: Path) -> None:
         """Model and extractor, as they are published. All processes take part."""
@@ -313,6 +318,8 @@ def train_and_evaluate(
             baselines = dict(baselines or {})
             if trainer.debiasing:
                 training["debiasing"] = trainer.debiasing.describe(logits)
+                if run.is_main:
+                    print(tell(training["debiasing"]), flush=True)
                 baselines["the weak model alone"] = trainer.debiasing.speak("test")[0]
             report = write_report(trainer, run, tracks, logits, training, baselines)
             report["seconds_since_start_or_resume"] = round(time.monotonic() - run.started, 1)

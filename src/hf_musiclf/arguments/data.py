@@ -77,7 +77,10 @@ class DataArguments:
     )
     fold: int = field(default=0, metadata={"help": "Which of the folds is tested, from 0."})
     cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder for prepared tables of tracks. Default: that of datasets."}
+        default=None,
+        metadata={
+            "help": "Folder for prepared tables of tracks, kept embeddings and weak models. Default: that of datasets."
+        },
     )
     window_seconds: float = field(default=10.24, metadata={"help": "Length of one model input, in seconds."})
     eval_hop_seconds: float | None = field(

@@ -23,7 +23,7 @@ class DebiasArguments:
     debias_alpha: float | None = field(
         default=None,
         metadata={
-            "help": "poe, poe_ce: exponent of the weak model, default 1. mixture: its share in [0, 1], default 0.1."
+            "help": "poe, poe_ce: exponent of the weak model, default 1. mixture: its share in [0, 1), default 0.1."
         },
     )
     cross_entropy_weight: float = field(
@@ -53,7 +53,10 @@ class DebiasArguments:
             "train it beside the main one, by its own cross-entropy."
         },
     )
-    weak_epochs: float = field(default=3.0, metadata={"help": "Epochs of a weak model that is trained first."})
+    weak_epochs: float = field(
+        default=3.0,
+        metadata={"help": "Epochs of a weak model that is trained first; jointly it has those of the main one."},
+    )
     weak_learning_rate: float | None = field(
         default=None, metadata={"help": "Its learning rate. Default: --learning_rate."}
     )
@@ -74,9 +77,12 @@ class DebiasArguments:
         if self.debias_alpha is not None:
             if self.debias not in ALPHAS:
                 raise UserError(f"debias_alpha goes with --debias {', '.join(ALPHAS)}; leave it out")
-            if not 0 <= self.debias_alpha < float("inf") or (self.debias == "mixture" and self.debias_alpha > 1):
-                limit = "lie in [0, 1]" if self.debias == "mixture" else "be 0 or more"
+            if not 0 <= self.debias_alpha < float("inf") or (self.debias == "mixture" and self.debias_alpha >= 1):
+                limit = "lie in [0, 1)" if self.debias == "mixture" else "be 0 or more"
                 raise UserError(f"debias_alpha={self.debias_alpha} must {limit} for {self.debias}")
+        for name, loss, usual in (("cross_entropy_weight", "poe_ce", 1.0), ("entropy_penalty", "learned_mixin", 0.0)):
+            if self.debias not in ("none", loss) and getattr(self, name) != usual:
+                raise UserError(f"{name} goes with --debias {loss}, not {self.debias}; leave it out")
         for name in ("cross_entropy_weight", "entropy_penalty"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name}={getattr(self, name)} must be 0 or more")

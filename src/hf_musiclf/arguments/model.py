@@ -15,7 +15,11 @@ class ModelArguments:
     """Which checkpoint, and which of its layers learn."""
 
     model: str = field(
-        default="random", metadata={"help": "Checkpoint: a Hub id or a folder; or random, to train from scratch."}
+        default="random",
+        metadata={
+            "help": "Checkpoint: a Hub id or a folder, an EfficientAT .pt file or release; or random, to train from "
+            "scratch."
+        },
     )
     model_config: str | None = field(
         default=None,

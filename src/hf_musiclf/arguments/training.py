@@ -1,5 +1,6 @@
 """Transformers' TrainingArguments for a recipe."""
 
+import copy
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -95,6 +96,15 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
             raise UserError(" ".join(str(error).split())) from error
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
+
+    def plain(self) -> "RecipeTrainingArguments":
+        """A copy for a run before or beside the real one: cross-entropy, one rate, nothing augmented or written."""
+        args = copy.copy(self)
+        args.debias, args.mixup_alpha, args.mask_bands, args.mask_frames = "none", 0.0, 0, 0
+        args.head_learning_rate, args.layer_lr_decay, args.early_stopping_patience = None, 1.0, None
+        args.eval_strategy = args.save_strategy = args.logging_strategy = "no"
+        args.load_best_model_at_end, args.max_steps = False, -1
+        return args
 
     @property
     def augments(self) -> bool:

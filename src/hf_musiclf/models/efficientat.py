@@ -247,7 +247,11 @@ class EfficientAtStandardisation(nn.Module):
 
     @torch.no_grad()
     def _take_in(self, features: torch.Tensor) -> None:
-        """Mean and variance of what was seen and these together (Chan, Golub and LeVeque 1979)."""
+        """Mean and variance of what was seen and these together (Chan, Golub and LeVeque 1979), of all processes."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts = [torch.empty_like(features) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(parts, features.contiguous())  # their batches are of one size
+            features = torch.cat(parts)
         share = len(features) / (self.count + len(features))
         apart = features.mean(0) - self.mean
         seen = self.variance * (self.count > 0)  # before the first items there is none

@@ -123,6 +123,8 @@ def truncate(model: PreTrainedModel, n_layers: int) -> None:
     and for an encoder in stages, whose widths follow from their number.
     """
     stack, config = _encoder_stack(model), model.base_model.config
+    if isinstance(getattr(type(config), "num_hidden_layers", None), property):  # it follows from the architecture
+        raise UserError(f"{type(model).__name__} is one network, of whose layers none can be left out")
     if hasattr(stack[0], "blocks"):
         raise UserError(f"{type(model).__name__} has its layers in stages, of which none can be left out")
     if not 1 <= n_layers <= len(stack):

@@ -172,7 +172,7 @@ def _head_overrides(
         raise UserError(f"model_config goes with --model random; {args.model} brings its own config")
     head = family.head_overrides(overrides)
     kept = config.model_type in saved_types(family) and config.label2id == label2id
-    return {} if kept else head
+    return {} if kept else head  # a kept head is as the checkpoint has it, which the notes tell
 
 
 def _renew_head(
@@ -193,7 +193,7 @@ def _renew_head(
             "it is damaged or of another architecture"
         )
     if not new and old_config.label2id == model.config.label2id:
-        return "its head has these labels and is kept"
+        return "its head has these labels and is kept as it is"
     of_head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
     # Of CLAP's two towers only one is taken; a checkpoint of pretraining or of a recogniser has no such head.
     if old_config.model_type != model.config.model_type or of_head <= set(found["missing_keys"]):
@@ -202,6 +202,8 @@ def _renew_head(
     for child in model.children():
         if child is not model.base_model:
             child.apply(lambda module: _start_anew(model, module))
+    if isinstance(getattr(model, "layer_weights", None), nn.Parameter):  # the mixture of layers, beside the children
+        nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     return f"head of {old_config.num_labels} labels replaced by a new one of {model.config.num_labels}"
 
 
@@ -209,8 +211,8 @@ def _start_anew(model: PreTrainedModel, module: nn.Module) -> None:
     """Give a module the weights that it has in a new model."""
     if hasattr(module, "reset_parameters"):
         module.reset_parameters()
-    for parameter in module.parameters(recurse=False):
-        parameter._is_hf_initialized = False  # Transformers leaves alone what it has loaded
+    for value in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        value._is_hf_initialized = False  # Transformers leaves alone what it has loaded
     model._init_weights(module)
 
 

@@ -39,9 +39,9 @@ def load_with_head(folder: str, **kwargs: Any) -> tuple[PreTrainedModel, dict]:
 
     kwargs: of `from_pretrained`; the head has no fields. Raises UserError where it is given some.
     """
-    where = {name: kwargs.pop(name) for name in WHERE}
-    about = {name: kwargs.pop(name) for name in OF_THE_CONFIG}
-    dtype = kwargs.pop("dtype")
+    where = {name: kwargs.pop(name) for name in WHERE if name in kwargs}
+    about = {name: kwargs.pop(name) for name in OF_THE_CONFIG if name in kwargs}
+    dtype = kwargs.pop("dtype", None)
     unknown = kwargs.keys() - {"output_loading_info", "ignore_mismatched_sizes"}
     if unknown:
         raise UserError(
