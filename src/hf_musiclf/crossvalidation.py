@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import release_memory
-from scipy import stats
 
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import Tracks, split_tracks
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
+from hf_musiclf.intervals import student_interval
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class
 from hf_musiclf.report import name_classes, with_interval
 from hf_musiclf.runs import REPORT_FILE, all_arguments, finished_report
 
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
-CONFIDENCE = 0.95
 # Probabilities are written with six digits.
 ROUNDING = 1e-6
 # Arguments that differ between folds; and what a combined report takes over from them, in which it is the same.
@@ -189,8 +188,8 @@ def _over_folds(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
         defined = np.array([value for value in values if value is not None])
         mean, spread = float(defined.mean()) if len(defined) else None, None
         if len(defined) > 1:
-            half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(defined) - 1) * defined.std(ddof=1) / len(defined) ** 0.5
-            spread = [float(max(0.0, mean - half)), float(min(1.0, mean + half))]
+            low, high = student_interval(defined)
+            spread = [max(0.0, low), min(1.0, high)]
         found[name] = {"values": values, "mean": mean, "mean_interval": spread}
     return found
 
