@@ -92,6 +92,13 @@ def collate_embeddings(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Te
     return {**stacked, "labels": torch.tensor([item["labels"] for item in items])}
 
 
+def hash_weights(digest: "hashlib._Hash", module: nn.Module) -> None:
+    """Take every weight and buffer of a module, of any precision, into a digest: its name, shape and bytes."""
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+
+
 class EmbeddingCache:
     """Embeddings on disk, a file a track: whole or not there, so that a run that was stopped goes on.
 
@@ -105,9 +112,7 @@ class EmbeddingCache:
         settings = {key: value for key, value in config.items() if key not in OF_THE_HEAD}
         for facts in (settings, extractor.to_dict()):
             digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
-        for name, value in sorted(model.base_model.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        hash_weights(digest, model.base_model)
         root = Path(folder or datasets.config.HF_DATASETS_CACHE) / "hf_musiclf_embeddings"
         self.folder = root / digest.hexdigest()[:16]
 

@@ -20,6 +20,7 @@ from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
 from hf_musiclf.debiasing import Debiasing, HeardAt, WeakModel
+from hf_musiclf.embeddings import hash_weights
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.labels import label_mappings
@@ -179,9 +180,8 @@ class _Maker:
     def _about(self, tracks: Tracks, loaded: LoadedModel) -> dict[str, Any]:
         """What a trained weak model follows from; the name of a checkpoint does not tell which weights it holds."""
         start = hashlib.sha256()
-        for name, value in sorted(loaded.model.state_dict().items()):
-            start.update(f"{name} {tuple(value.shape)}".encode() + value.cpu().contiguous().numpy().tobytes())
-        args, data = self.args, self.data_args
+        hash_weights(start, loaded.model)
+        args, data, labels = self.args, self.data_args, tracks.table.column("label")
         names = ("weak_model", "weak_model_config", "weak_layers", "weak_epochs", "weak_learning_rate", "learning_rate")
         names += ("per_device_train_batch_size", "gradient_accumulation_steps", "seed", "weight_decay", "world_size")
         names += (
@@ -198,7 +198,7 @@ class _Maker:
             "format": FORMAT,
             "model_type": self.model_type,
             "tracks": tracks.digest(),
-            "labels": [tracks.labels[tracks.table.column("label")[row]] for row in tracks.splits["train"]],
+            "labels": [tracks.labels[labels[row]] for row in tracks.splits["train"]],
             "start": start.hexdigest(),
             "config": loaded.model.config.to_dict(),
             "extractor": loaded.features.extractor.to_dict(),
@@ -214,8 +214,7 @@ class _Maker:
 
     def _keep(self, trainer: MusicTrainer, folder: Path, about: Mapping[str, Any]) -> None:
         def write(beside: Path) -> None:
-            trainer.loaded.model.save_pretrained(beside)
-            trainer.features.extractor.save_pretrained(beside)
+            trainer.loaded.save(beside)
             write_json(beside / ABOUT_FILE, about)
 
         try:

@@ -249,8 +249,7 @@ class MusicTrainer(Trainer):
             head = self.pair.main if self.pair else self.model
             save_file(head.state_dict(), folder / SAFE_WEIGHTS_NAME, {"format": "pt"})
         else:
-            self.loaded.model.save_pretrained(folder)
-            self.features.extractor.save_pretrained(folder)
+            self.loaded.save(folder)
         if self.pair:
             save_beside(self.pair, folder)
         torch.save(self.args, folder / TRAINING_ARGS_NAME)
@@ -260,8 +259,7 @@ class MusicTrainer(Trainer):
         if not (self.embedded or self.pair):
             self.save_model(str(folder), _internal_call=True)
         elif self.args.should_save:
-            self.loaded.model.save_pretrained(folder)
-            self.features.extractor.save_pretrained(folder)
+            self.loaded.save(folder)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Transformers estimates it from token counts, which waveforms do not have."""

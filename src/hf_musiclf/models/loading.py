@@ -54,6 +54,11 @@ class LoadedModel:
     embeds: bool = False
     embed: Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor] = pooled
 
+    def save(self, folder: Path) -> None:
+        """Model and extractor, as they are published."""
+        self.model.save_pretrained(folder)
+        self.features.extractor.save_pretrained(folder)
+
 
 def load_classifier(
     args: ModelArguments, labels: Sequence[str], window_seconds: float, model_type: str, verbose: bool = True
