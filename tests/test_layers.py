@@ -15,7 +15,7 @@ LAYERS = [
     {"zip_members", "zip_streams", "audio_readers"},
     {"audio", "metrics"},
     {"arguments", "launching"},
-    {"data", "features", "plots", "augmentation", "losses"},
+    {"data", "features", "plots", "seeds", "augmentation", "losses"},
     {"models"},
     {"inference", "runs", "embeddings", "callbacks", "debiasing"},
     {"report"},
