@@ -60,12 +60,28 @@ WAV2VEC2 = {
     "weak_epochs": 1,
     "windows_per_track": 1,
 }  # fmt: skip
+SPECTROGRAM = {
+    "window_seconds": 1.0,
+    "eval_hop_seconds": 1.0,
+    "windows_per_track": 1,
+    "mask_bands": 4,
+    "mask_frames": 8,
+}
+CNN = {**SPECTROGRAM, "model_config": "features=log_mel,num_mel_bins=32,channels=[4,8],dense_sizes=[8]"}
+CRNN = {
+    **SPECTROGRAM,
+    "model_config": "features=mfcc,num_mel_bins=32,conv_channels=[4,8],bin_pools=[2,2],frame_pools=[2,2],rnn_size=8",
+}
+VGG = {**SPECTROGRAM, "model_config": "features=[log_mel,chroma],num_mel_bins=32,width_mult=0.05"}
 # Every recipe by the name of its file -> the flags, beside those of TINY, with which it is tiny. A new one goes here.
 TINY_RECIPES = {
     "ast_gtzan": {},
     "clap_maestro": CLAP,
+    "cnn_gtzan": CNN,
     "efficientat_gtzan": EFFICIENTAT,
     "efficientat_maestro": EFFICIENTAT,
+    "gru_gtzan": CRNN,
+    "vgg_gtzan": VGG,
     "wav2vec2_poe_gtzan": WAV2VEC2,
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "hf-musiclf", "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub",
-    "soundfile", "soxr", "numpy", "scikit-learn",
+    "soundfile", "soxr", "audiomentations", "numpy", "scikit-learn",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.labels import label_mappings
 from hf_musiclf.launching import without_path
-from hf_musiclf.models.families import ast, clap, efficientat, encoders
+from hf_musiclf.models.families import ast, clap, efficientat, encoders, spectrograms
 from hf_musiclf.models.freezing import set_trainable
 from hf_musiclf.reach import only_local, why_not_here
 
@@ -29,8 +29,10 @@ def saved_types(family: ModuleType) -> Sequence[str]:
     return getattr(family, "MODEL_TYPES", (family.MODEL_TYPE,))
 
 
-FAMILIES: dict[str, ModuleType] = {
-    model_type: family for family in (ast, clap, efficientat, encoders) for model_type in saved_types(family)
+FAMILIES: dict[str, ModuleType | spectrograms.SpectrogramFamily] = {
+    model_type: family
+    for family in (ast, clap, efficientat, encoders, spectrograms.cnn, spectrograms.crnn, spectrograms.vgg)
+    for model_type in saved_types(family)
 }
 
 

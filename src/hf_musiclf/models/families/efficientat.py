@@ -14,6 +14,7 @@ from hf_musiclf.files import file_digest
 from hf_musiclf.models.efficientat import EfficientAtConfig, EfficientAtForAudioClassification
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.efficientat_folders import save_folder
+from hf_musiclf.models.families.extractor_windows import set_window
 from hf_musiclf.models.families.overrides import checked_overrides, make_config, own_fields
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
 
@@ -138,7 +139,7 @@ def random_parts(overrides: dict, window_seconds: float) -> tuple[EfficientAtCon
     fields = checked_overrides(overrides, EfficientAtConfig(), examples="width_mult, dropout")
     config = make_config(EfficientAtConfig, **fields)
     extractor = EfficientAtFeatureExtractor(feature_size=config.num_mel_bins)
-    _set_window(extractor, window_seconds)
+    set_window(extractor, window_seconds)
     return config, extractor
 
 
@@ -156,18 +157,9 @@ def fit_window(
             f"{model.config.num_mel_bins}; mend feature_size in its preprocessor_config.json"
         )
     before = extractor.window_seconds
-    _set_window(extractor, window_seconds)
+    set_window(extractor, window_seconds)
     same = math.isclose(before, window_seconds)
     return None if same else f"windows of {window_seconds} s, where it has seen {before} s"
-
-
-def _set_window(extractor: EfficientAtFeatureExtractor, window_seconds: float) -> None:
-    before, extractor.window_seconds = extractor.window_seconds, float(window_seconds)
-    try:
-        extractor.check_window()
-    except ValueError as error:
-        extractor.window_seconds = before
-        raise UserError(f"{error}; raise --window_seconds") from error
 
 
 def embeds(model: EfficientAtForAudioClassification) -> bool:
