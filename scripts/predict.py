@@ -1,7 +1,8 @@
-"""Classify whole tracks with a model that a recipe saved.
+"""Classify whole tracks with a model that a recipe saved, or with an ensemble of them.
 
     python scripts/predict.py runs/demo song.mp3 another.wav
     python scripts/predict.py runs/demo music/ --top_k 5
+    python scripts/predict.py runs/ensemble music/           # what scripts/ensemble.py left
 
 A folder is searched for audio files. A file that cannot be read is told, the others go on, and the exit code is 1.
 """
@@ -15,7 +16,7 @@ AUDIO_SUFFIXES = {".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder or Hub id of a saved model")
+    parser.add_argument("model", help="folder or Hub id of a saved model, or the folder of an ensemble")
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     parser.add_argument("--top_k", type=int, default=3, help="labels shown for each track (default: 3)")
     parser.add_argument("--hop_seconds", type=float, help="between window starts (default: the model's window)")
@@ -30,14 +31,14 @@ def main(argv=None) -> int:
     from tqdm import tqdm
 
     from hf_musiclf.audio_readers import AudioError
+    from hf_musiclf.ensembles import open_classifier
     from hf_musiclf.errors import UserError
-    from hf_musiclf.inference import TrackClassifier
 
     files = [file for path in args.paths for file in _audio_files(path)]
     if not files:
         raise UserError(f"{args.paths[0]} holds no audio file")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classify = TrackClassifier(args.model, device, trust_remote_code=args.trust_remote_code)
+    classify = open_classifier(args.model, device, trust_remote_code=args.trust_remote_code)
     failed = 0
     for file in tqdm(files, desc="Classifying", unit="track", disable=len(files) < 10):
         try:
@@ -47,7 +48,7 @@ def main(argv=None) -> int:
             print(f"error: {error}", file=sys.stderr)
             continue
         shown = ", ".join(f"{label} {probability:.2f}" for label, probability in scores.top(args.top_k))
-        print(f"{file}: {shown}  ({len(scores.starts_seconds)} windows)")
+        print(f"{file}: {shown}  ({scores.n_windows} windows)")
     return 1 if failed else 0
 
 

@@ -1,6 +1,6 @@
 """Whole tracks with a saved model: windows, batches, the mean of their probabilities, as evaluation does it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,10 @@ class TrackScores:
         """The k most probable labels, most probable first."""
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.labels[index], float(self.probabilities[index])) for index in order]
+
+    @property
+    def n_windows(self) -> int:
+        return len(self.starts_seconds)
 
 
 class TrackClassifier:
@@ -82,11 +86,17 @@ class TrackClassifier:
         self.labels = tuple(self.model.config.id2label[index] for index in range(self.model.config.num_labels))
         self.batch_size = batch_size
 
-    def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> TrackScores:
+    def __call__(
+        self,
+        source: str | Path | bytes,
+        hop_seconds: float | None = None,
+        read: Callable[..., np.ndarray] = read_audio,
+    ) -> TrackScores:
         """Scores of a file or of its bytes.
 
-        hop_seconds: between window starts; None: that of the model's own evaluation. Memory does not grow with the
-        length. Raises AudioError for what cannot be read, UserError for a hop that leaves samples out.
+        hop_seconds: between window starts; None: that of the model's own evaluation. read: `read_audio`, or what gives
+        the same. Memory does not grow with the length. Raises AudioError for what cannot be read, UserError for a hop
+        that leaves samples out.
         """
         rate = self.features.sampling_rate
         if hop_seconds is None:
@@ -100,14 +110,14 @@ class TrackClassifier:
             name, _ = name_and_data(source)
             raise AudioError(f"{name}: lasts {seconds:.3f} s; {MIN_TRACK_SECONDS} s are the least to classify")
         starts = window_starts(max(1, seconds_to_samples(seconds, rate)), window, hop)
-        logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window)]
+        logits = [self._logits(waveforms) for waveforms in self._batches(source, starts, window, read)]
         return TrackScores(self.labels, np.array(starts) / rate, softmax(np.concatenate(logits)))
 
-    def _batches(self, source, starts: list[int], window: int) -> Iterator[list[np.ndarray]]:
+    def _batches(self, source, starts: list[int], window: int, read) -> Iterator[list[np.ndarray]]:
         rate = self.features.sampling_rate
         for first in range(0, len(starts), self.batch_size):
             batch = starts[first : first + self.batch_size]
-            yield [read_audio(source, rate, start / rate, window / rate) for start in batch]
+            yield [read(source, rate, start / rate, window / rate) for start in batch]
 
     @torch.no_grad()
     def _logits(self, waveforms: list[np.ndarray]) -> np.ndarray:

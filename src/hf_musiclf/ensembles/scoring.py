@@ -1,0 +1,97 @@
+"""What several saved models say of a track as one, each by its own sampling rate and windows."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hf_musiclf.audio import audio_info, read_audio
+from hf_musiclf.ensembles.folders import ENSEMBLE_FILE
+from hf_musiclf.errors import UserError
+from hf_musiclf.inference import TrackClassifier, TrackScores
+from hf_musiclf.mixtures import checked_weights, label_order, mix
+
+# A track that several models hear is decoded once for each sampling rate if it is no longer: 10 minutes of float32 at
+# 48 kHz are 115 MB. A longer one is read by seeking, window by window, as one model does.
+DECODED_SECONDS = 600.0
+
+
+class ReadOnce:
+    """`read_audio` of one source: at each rate it is decoded once, unless it is longer than DECODED_SECONDS."""
+
+    def __init__(self, source):
+        self.short = audio_info(source).duration_seconds <= DECODED_SECONDS
+        self.whole: dict[int, np.ndarray] = {}
+
+    def __call__(self, source, rate: int, start_seconds: float, duration_seconds: float) -> np.ndarray:
+        if self.short and rate not in self.whole:
+            self.whole[rate] = read_audio(source, rate)
+        first = round(start_seconds * rate)
+        if not self.short or first >= len(self.whole[rate]):  # which is told there
+            return read_audio(source, rate, start_seconds, duration_seconds)
+        return self.whole[rate][first : first + max(1, round(duration_seconds * rate))]
+
+
+@dataclass(frozen=True)
+class EnsembleScores:
+    """What an ensemble says of a track: probabilities `(labels,)`, and what each member that has a weight said."""
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    members: tuple[TrackScores, ...]
+
+    top = TrackScores.top
+
+    @property
+    def n_windows(self) -> int:
+        return sum(scores.n_windows for scores in self.members)
+
+
+class Ensemble:
+    """The weighted mean of what several models say of a track, each of which hears all of it by its own windows.
+
+    weights: one a member, scaled to sum 1; None: equal. A member of weight 0 is not asked. labels: their order; None:
+    that of the first. Raises UserError where the members' labels are not the same names, and for wrong weights.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[TrackClassifier],
+        weights: Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+    ):
+        if not members:
+            raise UserError("an ensemble of no models says nothing; name one or more")
+        self.weights = checked_weights(weights, len(members))
+        self.members = tuple(members)
+        self.labels = tuple(labels or members[0].labels)
+        self.orders = [
+            label_order(member.labels, self.labels, f"model {number}") for number, member in enumerate(members, 1)
+        ]
+
+    def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> EnsembleScores:
+        """As `TrackClassifier.__call__`; hop_seconds: of every member, None: each its own."""
+        read = ReadOnce(source)
+        asked = [index for index, weight in enumerate(self.weights) if weight > 0]
+        scores = [self.members[index](source, hop_seconds, read) for index in asked]
+        of_members = [said.probabilities[self.orders[index]] for index, said in zip(asked, scores, strict=True)]
+        return EnsembleScores(self.labels, mix(of_members, self.weights[asked]), tuple(scores))
+
+
+def open_classifier(model: str, *args, **kwargs) -> TrackClassifier | Ensemble:
+    """A saved model, or the ensemble that a folder holds; the other arguments are those of TrackClassifier.
+
+    Raises UserError where it is neither, where a linked member is gone, and for an ensemble.json that is damaged.
+    """
+    folder = Path(model)
+    if not (folder / ENSEMBLE_FILE).is_file():
+        return TrackClassifier(model, *args, **kwargs)
+    try:
+        content = json.loads((folder / ENSEMBLE_FILE).read_text(encoding="utf-8"))
+        labels, weights = content["labels"], [member["weight"] for member in content["members"]]
+        names = [member.get("hub_id") or str(folder / member["folder"]) for member in content["members"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / ENSEMBLE_FILE} is damaged; make the ensemble again") from error
+    return Ensemble([TrackClassifier(name, *args, **kwargs) for name in names], weights, labels)
