@@ -30,6 +30,7 @@ setup(
         "huggingface_hub>=1.33",
         "soundfile>=0.12.1",
         "soxr>=0.5",
+        "audiomentations>=0.42",
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.4",

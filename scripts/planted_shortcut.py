@@ -124,8 +124,11 @@ def train_once(name: str, seed: int, tracks, args, flags, cache: Path) -> dict:
 
     loss = "none" if name == NO_SHORTCUT else name
     folder = args.output_dir / "runs" / f"seed_{seed}" / name
-    own = [f"--output_dir={folder}", f"--cache_dir={cache}", f"--seed={seed}", f"--debias={loss}"]
+    own = [f"--output_dir={folder}", f"--cache_dir={cache}", f"--seed={seed}"]
+    # Flags of a weak model, refused where there is none, are for those of the losses that have one.
+    own.append(f"--debias={'poe' if loss == 'none' else loss}")
     data_args, model_args, training_args = parse_recipe(DEFAULTS, [*flags, *own])
+    training_args.debias = loss
     run, started = start_run(__file__, data_args, model_args, training_args), time.monotonic()
     window = data_args.window_seconds
     loaded = load_classifier(model_args, tracks.labels, window, "efficientat", verbose=False)

@@ -22,10 +22,8 @@ WEAK_CONFIG = (
     "frequency_stride=16,time_stride=16,hidden_dropout_prob=0.1"
 )
 # 60 training tracks and 10 each of validation and test, of two windows.
-SMALL = dict(
-    model_config=MAIN_CONFIG, weak_model_config=WEAK_CONFIG, weak_epochs=1, eval_hop_seconds=1.28, num_train_epochs=1,
-    bootstrap_resamples=100,
-)  # fmt: skip
+SMALL = dict(model_config=MAIN_CONFIG, eval_hop_seconds=1.28, num_train_epochs=1, bootstrap_resamples=100)
+WEAK = dict(weak_model_config=WEAK_CONFIG, weak_epochs=1)
 # Another architecture, at another rate: 32 kHz.
 CONVOLUTIONAL = dict(weak_model_type="efficientat", weak_model_config="width_mult=0.1,num_mel_bins=32")
 WITHOUT_EVALUATION = dict(eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
@@ -48,7 +46,8 @@ def write_small_corpus(folder):
 
 
 def small_flags(corpus, **changes):
-    return flags(**{**data_flags(corpus), **SMALL, **changes})
+    weak = WEAK if changes.get("debias", "none") != "none" else {}
+    return flags(**{**data_flags(corpus), **SMALL, **weak, **changes})
 
 
 def run_small(corpus, **changes):

@@ -101,10 +101,12 @@ def test_the_gradient_of_the_mixture_is_that_of_cross_entropy_times_the_responsi
     torch.testing.assert_close(gradient, responsibility * (main.softmax(-1) - one_hot) / BATCH)
 
 
-def test_at_an_alpha_of_one_the_mixture_is_the_weak_model_alone():
-    value, gradient = value_and_gradient(mixture, logits(0), y, logits(1), 1.0)
-    torch.testing.assert_close(value, cross_entropy(logits(1), y))
-    assert not gradient.any()
+def test_the_mixture_comes_near_to_the_weak_model_alone_as_alpha_nears_one():
+    alone = cross_entropy(logits(1), y)
+    found = [value_and_gradient(mixture, logits(0), y, logits(1), 1 - share) for share in (1e-1, 1e-3, 1e-6)]
+    gaps, slopes = [(value - alone).abs() for value, _ in found], [gradient.abs().max() for _, gradient in found]
+    assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 1e-4
+    assert slopes[0] > slopes[1] > slopes[2] > 0 and slopes[2] < 1e-4  # which leaves the main model nothing to learn
 
 
 def test_where_the_weak_model_is_surely_right_the_product_teaches_nothing():
@@ -296,6 +298,7 @@ def test_statistics_of_a_uniform_weak_model():
             "entropy_nats": math.log(LABELS),
             "entropy_share": 1.0,
             "gradient_left": 1.0,
+            "gradient_left_wrong": 4 / 6,
         }
     )
 
@@ -303,7 +306,8 @@ def test_statistics_of_a_uniform_weak_model():
 @pytest.mark.parametrize(("wrong_by", "accuracy", "left"), [(0, 1.0, 0.0), (1, 0.0, LABELS / (LABELS - 1))])
 def test_statistics_of_a_sure_weak_model(wrong_by, accuracy, left):
     statistics = expert_statistics(surely(y, wrong_by), y, main_logits=surely(y))
-    expected = {"n": BATCH, "accuracy": accuracy, "label_probability": accuracy, "gradient_left": left}
+    expected = {"n": BATCH, "accuracy": accuracy, "label_probability": accuracy}
+    expected |= {"gradient_left": left, "gradient_left_wrong": left}
     expected |= {"entropy_nats": 0.0, "entropy_share": 0.0, "agreement": accuracy}
     assert statistics == pytest.approx(expected, abs=1e-12)
 
@@ -338,3 +342,36 @@ def test_a_weak_model_that_knows_the_training_items_alone_has_memorised_all():
     by_heart, guessing = expert_statistics(surely(y), y), expert_statistics(torch.zeros(BATCH, LABELS), y)
     assert memorised_share(by_heart, guessing) == pytest.approx(1)
     assert memorised_share(guessing, by_heart) == 0
+
+
+def of_a_shortcut(agreeing, contradicting):
+    """Statistics of a weak model beside a shortcut that 95 of 100 items agree with and five contradict.
+
+    agreeing: what it gives the right label of the former. contradicting: of the latter, where the shortcut's own label
+    gets all the rest but 0.01.
+    """
+    given = torch.tensor([agreeing] * 95 + list(contradicting))
+    labels = torch.arange(100) % LABELS
+    probabilities = torch.full((100, LABELS), 0.01 / (LABELS - 2))
+    probabilities[range(100), labels] = given
+    probabilities[range(100), (labels + 1) % LABELS] = 0.99 - given
+    return expert_statistics(probabilities.log(), labels)
+
+
+@pytest.mark.parametrize(
+    ("by_heart", "expected"),
+    [((0.005, 0.005, 0.005, 0.95, 0.95), 0.4), ((0.3,) * 5, 1 - 0.7 / 0.995)],
+    ids=["two of five turned right", "all a little"],
+)
+def test_what_is_known_by_heart_is_seen_on_the_few_items_that_contradict_a_shortcut(by_heart, expected):
+    """And not in the mean over all, as the many others are a little less sure than on what was not heard."""
+    train, held_out = of_a_shortcut(0.94, by_heart), of_a_shortcut(0.98, (0.005,) * 5)
+    assert train["gradient_left"] > held_out["gradient_left"]
+    assert memorised_share(train, held_out) == pytest.approx(expected, abs=1e-6)
+
+
+def test_being_surer_of_what_agrees_with_a_shortcut_is_seen_in_the_mean_over_all():
+    train, held_out = of_a_shortcut(0.94, (0.005,) * 5), of_a_shortcut(0.70, (0.005,) * 5)
+    expected = 1 - (95 * 0.06 + 5 * 0.995) / (95 * 0.30 + 5 * 0.995)
+    assert memorised_share(train, held_out) == pytest.approx(expected, abs=1e-6)
+    assert memorised_share(held_out, train) == 0

@@ -3,16 +3,17 @@
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_musiclf.data.window_dataset import RandomWindows
+from hf_musiclf.waveform_augmentation import AugmentedWindows
 
 
 class EpochCallback(TrainerCallback):
-    """Tells random training windows which epoch begins, before any worker of that epoch starts.
+    """Tells random and augmented training windows which epoch begins, before any worker of that epoch starts.
 
     Accelerate tells a dataset only where one process runs.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        if isinstance(train_dataloader.dataset, RandomWindows):
+        if isinstance(train_dataloader.dataset, (RandomWindows, AugmentedWindows)):
             train_dataloader.dataset.set_epoch(int(state.epoch or 0))
 
 

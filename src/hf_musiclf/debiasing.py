@@ -4,6 +4,8 @@ The weak model stands for shortcuts that it, being weak, finds first. What it kn
 the main model any more; see losses.py for the formulas. Prediction uses the main model alone.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,11 +17,15 @@ import torch
 import torchaudio
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.embeddings import hash_weights
+from hf_musiclf.errors import UserError
 from hf_musiclf.losses import DEBIAS_LOSSES, MixinGate, cross_entropy, expert_statistics, memorised_share
 from hf_musiclf.models.loading import LoadedModel
+from hf_musiclf.runs import CHECKPOINT_END, WAY_OUT
 
 # Above it most of what the main model could learn is lost to what the weak one knows by heart.
 MEMORISED = 0.5
@@ -55,18 +61,14 @@ class HeardAt:
 class WeakModel:
     """One weak model, or one for each part of the training tracks that it has not heard.
 
-    members: the models. sampling_rate: of the waveforms that it is given, in Hz. member_of_row: row of the table of
-    tracks -> which member speaks, for out-of-fold predictions; empty: the only one. facts: what the report says of it.
+    members: the models, with features for the very waveforms that the main model hears (see `HeardAt`). member_of_row:
+    row of the table of tracks -> which member speaks, for out-of-fold predictions; empty: the only one. facts: what the
+    report says of it.
     """
 
     members: Sequence[LoadedModel]
-    sampling_rate: int
     member_of_row: Mapping[int, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def inputs(self, member: LoadedModel, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What a member takes, of the very windows that the main model hears: `(batch, time)` and `(batch,)`."""
-        return HeardAt(member.features, self.sampling_rate)(waveforms, lengths)
 
     @torch.no_grad()
     def logits(self, waveforms: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -76,10 +78,27 @@ class WeakModel:
         for number in chosen.unique().tolist():
             member, mine = self.members[number], chosen == number
             model = member.model.to(waveforms.device).eval()
-            logits = model(**self.inputs(member, waveforms[mine.to(waveforms.device)], lengths[mine])).logits
+            logits = model(**member.features(waveforms[mine.to(waveforms.device)], lengths[mine])).logits
             found = logits.new_zeros(len(rows), logits.shape[1]) if found is None else found
             found[mine.to(logits.device)] = logits
         return found
+
+    def digest(self) -> str:
+        """SHA-256 of the members' weights, cut to 16 hex digits."""
+        digest = hashlib.sha256()
+        for member in self.members:
+            hash_weights(digest, member.model)
+        return digest.hexdigest()[:16]
+
+
+class WeakWeights(TrainerCallback, ExportableState):
+    """Writes the digest of a frozen weak model into every checkpoint, which Trainer does with a callback's state."""
+
+    def __init__(self, digest: str):
+        self.digest = digest
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"digest": self.digest}, "attributes": {}}
 
 
 def scoring_layer(model: PreTrainedModel) -> nn.Linear:
@@ -144,23 +163,37 @@ class Debiasing:
     ):
         self.joint = args.weak_training == "joint"
         self.weak, self.args = weak, args
+        self.digest = None if self.joint else weak.digest()  # one that learns is in the checkpoints itself
         self.speak = speak if self.joint else cache(speak)  # a frozen one says the same every time
 
-    def pair(self, main: PreTrainedModel) -> Paired | None:
-        """Main model and what learns beside it; None where nothing does."""
+    def check_checkpoint(self, folder: Path) -> None:
+        """Raise UserError where the weak model is not the one beside which the checkpoint was trained."""
+        state = json.loads((folder / CHECKPOINT_END).read_text(encoding="utf-8"))["stateful_callbacks"]
+        earlier = state.get(WeakWeights.__name__, {"args": {"digest": None}})["args"]["digest"]
+        if earlier != self.digest:
+            raise UserError(
+                f"{folder} was trained beside a weak model of other weights ({earlier}, now {self.digest}); put that "
+                f"one back where it was kept (--cache_dir) or given (--weak_model), or {WAY_OUT}"
+            )
+
+    def beside(self, main: PreTrainedModel) -> tuple[PreTrainedModel | None, MixinGate | None]:
+        """What learns beside the main model: the weak one, a new gate, both or neither."""
         gate = None
         if self.args.debias == "learned_mixin":
             with torch.random.fork_rng(devices=[]):  # the same gate, whatever was drawn before
                 torch.manual_seed(self.args.seed)
                 gate = MixinGate(scoring_layer(main).in_features)
-        if not (self.joint or gate):
-            return None
-        return Paired(main, self.weak.members[0].model if self.joint else None, gate)
+        return self.weak.members[0].model if self.joint else None, gate
+
+    def pair(self, main: PreTrainedModel) -> Paired | None:
+        """Main model and what learns beside it; None where nothing does."""
+        weak, gate = self.beside(main)
+        return Paired(main, weak, gate) if weak or gate else None
 
     def inputs(self, waveforms: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor) -> dict[str, Any]:
         """What a training batch carries besides the main model's inputs."""
         if self.joint:
-            return {"weak_inputs": self.weak.inputs(self.weak.members[0], waveforms, lengths)}
+            return {"weak_inputs": self.weak.members[0].features(waveforms, lengths)}
         return {"weak_logits": self.weak.logits(waveforms, lengths, rows)}
 
     def losses(
@@ -198,7 +231,7 @@ class Debiasing:
             memorised = memorised_share(statistics["train"], statistics["validation"])
         else:  # it is the product's gradient
             for found in statistics.values():
-                found["gradient_left"] = None
+                found["gradient_left"] = found["gradient_left_wrong"] = None
         about = {"loss": self.args.debias, "alpha": None if self.args.debias == "learned_mixin" else self.args.alpha}
         return {**about, "weak": dict(self.weak.facts), "statistics": statistics, "memorised_share": memorised}
 
@@ -212,9 +245,12 @@ def tell(about: Mapping[str, Any]) -> str:
     )
     lines = [f"weak model: accuracy by window {known}"]
     if about["memorised_share"] is not None and about["memorised_share"] > MEMORISED:
+        held_out = about["statistics"]["validation"]
+        wrong = round(held_out["n"] * (1 - held_out["accuracy"]))
         lines.append(
             f"warning: the weak model has memorised its training windows: {about['memorised_share']:.0%} of the "
-            f"gradient that it leaves on others is missing there; {WAYS_OUT[about['weak']['training']]}"
+            f"gradient that it leaves on others, or on the {wrong} of {held_out['n']} that it gets wrong, is missing "
+            f"there; {WAYS_OUT[about['weak']['training']]}"
         )
     return "\n".join(lines)
 

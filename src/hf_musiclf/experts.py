@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from accelerate.utils import reduce
+from accelerate.utils import parse_flag_from_env, reduce
 from transformers import AutoConfig, set_seed
 
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
@@ -33,6 +33,15 @@ from hf_musiclf.training import MusicTrainer
 
 FORMAT = 1  # of what is kept; a change trains anew
 ABOUT_FILE = "weak.json"
+# The arguments that a weak model follows from, beside its start and its tracks.
+FOLLOWS_FROM = (
+    "weak_model", "weak_model_config", "weak_layers", "weak_epochs", "weak_learning_rate", "learning_rate",
+    "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "max_grad_norm",
+    "label_smoothing_factor", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "freeze_batch_norm",
+    "mixed_precision", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last",
+    "world_size", "seed", "data_seed",
+)  # fmt: skip
+FOLLOWS_FROM_DATA = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
 
 
 def make_debiasing(
@@ -51,6 +60,7 @@ def make_debiasing(
         )
     if args.weak_model_type not in (None, *FAMILIES):
         raise UserError(f"weak_model_type={args.weak_model_type!r} is not known; choose {', '.join(FAMILIES)}")
+    _refuse_shards(args)
     maker = _Maker(loaded, tracks, data_args, args)
     if args.weak_training == "joint":
         members, member_of_row = [maker.untrained()], {}
@@ -71,8 +81,23 @@ def make_debiasing(
         member.model.to(args.device)
         if args.weak_training == "first":
             member.model.requires_grad_(False)
-    weak = WeakModel(members, loaded.features.sampling_rate, member_of_row, maker.facts(members[0]))
+    rate = loaded.features.sampling_rate
+    heard = [replace(member, features=HeardAt(member.features, rate)) for member in members]
+    weak = WeakModel(heard, member_of_row, maker.facts(members[0]))
     return Debiasing(weak, args, lambda split: _weak_logits(weak, split, tracks, data_args, args))
+
+
+def _refuse_shards(args: RecipeTrainingArguments) -> None:
+    """Raise UserError for ways to share the work that a weak model does not go with, before any model trains."""
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise UserError(
+            f"debias={args.debias}: a weak model does not go with FSDP; launch without it, or pass --debias none"
+        )
+    if args.weak_training == "joint" or args.debias == "learned_mixin":
+        if args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            raise UserError("weak_training=joint and learned_mixin do not go with DeepSpeed; use poe")
+        if args.n_gpu > 1:
+            raise UserError("weak_training=joint and learned_mixin need a process a GPU; use accelerate launch")
 
 
 def weights_of(train: EvaluationWindows | RandomWindows, tracks: Tracks, data_args: DataArguments) -> np.ndarray | None:
@@ -182,18 +207,6 @@ class _Maker:
         start = hashlib.sha256()
         hash_weights(start, loaded.model)
         args, data, labels = self.args, self.data_args, tracks.table.column("label")
-        names = ("weak_model", "weak_model_config", "weak_layers", "weak_epochs", "weak_learning_rate", "learning_rate")
-        names += ("per_device_train_batch_size", "gradient_accumulation_steps", "seed", "weight_decay", "world_size")
-        names += (
-            "lr_scheduler_type",
-            "lr_scheduler_kwargs",
-            "warmup_steps",
-            "mixed_precision",
-            "label_smoothing_factor",
-        )
-        names += ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "data_seed")
-        names += ("freeze_batch_norm", "dataloader_drop_last")
-        of_data = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
         return {
             "format": FORMAT,
             "model_type": self.model_type,
@@ -203,8 +216,8 @@ class _Maker:
             "config": loaded.model.config.to_dict(),
             "extractor": loaded.features.extractor.to_dict(),
             "transformers": transformers.__version__,
-            **{name: str(getattr(args, name)) for name in names},
-            **{name: str(getattr(data, name)) for name in of_data},
+            **{name: str(getattr(args, name)) for name in FOLLOWS_FROM},
+            **{name: str(getattr(data, name)) for name in FOLLOWS_FROM_DATA},
         }
 
     def _folder(self, about: Mapping[str, Any]) -> Path:
@@ -233,11 +246,11 @@ def _weak_logits(
     probabilities. All processes take part.
     """
     every = replace(data_args, train_windows="all", balance="none")
-    windows = cut_windows(tracks, every, weak.sampling_rate)  # the very windows that the main model hears
+    rate = weak.members[0].features.sampling_rate
+    windows = cut_windows(tracks, every, rate)  # the very windows that the main model hears
     found = []
     for member in weak.members:
-        features = HeardAt(member.features, weak.sampling_rate)
-        trainer = MusicTrainer(replace(member, features=features, embeds=False), windows, args.plain())
+        trainer = MusicTrainer(replace(member, embeds=False), windows, args.plain())
         found.append(softmax(trainer.logits(windows[split])))
     chosen = windows[split]
     if split == "train" and weak.member_of_row:

@@ -7,11 +7,12 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -240,11 +241,18 @@ def how_to_go_on(folder: Path) -> str:
     return f"run the same command again: {where}"
 
 
-def check_space(folder: Path, facts: Mapping[str, Any], save_total_limit: int | None) -> None:
-    """Refuse to start a run whose checkpoints cannot fit. facts: with the counts parameters and trainable."""
+def check_space(
+    folder: Path, facts: Mapping[str, Any], save_total_limit: int | None, beside: Iterable[nn.Parameter] = ()
+) -> None:
+    """Refuse to start a run whose checkpoints cannot fit.
+
+    facts: with the counts parameters and trainable. beside: what learns beside the model, in checkpoints alone.
+    """
     kept = (save_total_limit or 1) + 2  # the best, and the one being written before an old one goes
     weights = facts["parameters"] * BYTES_A_PARAMETER
     moments = facts["trainable"] * BYTES_A_PARAMETER * MOMENTS_OF_ADAM
+    for parameter in beside:
+        moments += parameter.numel() * BYTES_A_PARAMETER * (1 + MOMENTS_OF_ADAM * parameter.requires_grad)
     there = sum(path.stat().st_size for path in folder.glob("checkpoint-*/*") if path.is_file())
     needed = (weights + moments) * kept + weights - there
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -12,7 +12,7 @@ from hf_musiclf.debiasing import tell
 from hf_musiclf.experts import make_debiasing, weights_of
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.runs import Run
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.training import MusicTrainer, check_shortest
 
 # Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
 HEAD_LEARNING_RATE = 3e-3
@@ -28,8 +28,10 @@ def make_trainer(
 ) -> MusicTrainer:
     """The trainer of a recipe, after the stages that its arguments ask for: a head that learns first, a weak model.
 
-    A run that goes on from a checkpoint has the head behind it; the weak model it takes from where it is kept.
+    A run that goes on from a checkpoint has the head behind it; the weak model it takes from where it is kept. Raises
+    UserError where that is another one than the checkpoint was trained beside, and for a track that is too short.
     """
+    check_shortest(windows, loaded.features)  # before another model trains, too
     weights = weights_of(windows["train"], tracks, data_args)
     learns = any(parameter.requires_grad for parameter in loaded.model.base_model.parameters())
     # A head on random features learns nothing; where the head alone learns, its own training does it; and beside a weak
@@ -42,6 +44,8 @@ def make_trainer(
     debiasing = None
     if args.debias != "none":
         debiasing = make_debiasing(loaded, tracks, data_args, args)
+        if run.checkpoint:
+            debiasing.check_checkpoint(run.checkpoint)
         if not debiasing.joint:  # of which there is nothing to tell yet
             about = debiasing.describe()
             if run.is_main:

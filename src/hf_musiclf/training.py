@@ -21,7 +21,7 @@ from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.cards import write_card
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, collate_windows
-from hf_musiclf.debiasing import Debiasing, Paired, load_beside, save_beside, tell
+from hf_musiclf.debiasing import Debiasing, Paired, WeakWeights, load_beside, save_beside, tell
 from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embeddings, without_backbone
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
@@ -32,6 +32,7 @@ from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transform
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
+from hf_musiclf.waveform_augmentation import AugmentedWindows, WaveformAugmentation
 
 
 class MusicTrainer(Trainer):
@@ -54,7 +55,12 @@ class MusicTrainer(Trainer):
         debiasing: Debiasing | None = None,
         **kwargs,
     ):
-        check_space(Path(args.output_dir), loaded.facts, args.save_total_limit)  # before Trainer makes the folder
+        # Before Trainer makes the folder.
+        beside = debiasing.beside(loaded.model) if debiasing else ()
+        learns_beside = [parameter for part in beside if part is not None for parameter in part.parameters()]
+        check_space(Path(args.output_dir), loaded.facts, args.save_total_limit, learns_beside)
+        for hearer in (loaded, *(debiasing.weak.members if debiasing else ())):
+            check_shortest(windows, hearer.features)
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
         if args.freeze_batch_norm and loaded.facts.get("start") != FROM_SCRATCH:
@@ -64,10 +70,16 @@ class MusicTrainer(Trainer):
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
         if args.early_stopping_patience is not None:
             callbacks.append(EarlyStopping(args.early_stopping_patience))
+        if debiasing and debiasing.digest:
+            callbacks.append(WeakWeights(debiasing.digest))
+        heard = windows["train"]
+        if args.waveform_changes:
+            changes = WaveformAugmentation(args.waveform_changes, loaded.features.sampling_rate)
+            heard = AugmentedWindows(heard, changes, args.seed)
         super().__init__(
             model=loaded.model,
             args=args,
-            train_dataset=windows["train"],
+            train_dataset=heard,
             eval_dataset=windows["validation"],
             data_collator=collate_windows,
             processing_class=loaded.features.extractor,
@@ -90,7 +102,7 @@ class MusicTrainer(Trainer):
             self._make_pair()
 
     def _make_augmentation(self) -> BatchAugmentation | None:
-        if not self.args.augments:
+        if not self.args.augments_batches:
             return None
         name = self.features.extractor.model_input_names[0]
         if not getattr(self.features, "spectrograms", True):
@@ -104,10 +116,6 @@ class MusicTrainer(Trainer):
         """Put what learns beside the main model, if anything, into `model` for optimizer and processes."""
         self.pair = self.debiasing.pair(self.model)
         if self.pair:
-            if self.args.n_gpu > 1:
-                raise UserError("weak_training=joint and learned_mixin need a process a GPU; use accelerate launch")
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise UserError("weak_training=joint and learned_mixin do not go with FSDP or DeepSpeed; use poe")
             self.model = self.model_wrapped = self.pair.to(self.args.device)
 
     def _can_embed(self) -> bool:
@@ -154,6 +162,15 @@ class MusicTrainer(Trainer):
         self.data_collator, args.dataloader_num_workers = collate_embeddings, 0
         self.model = self.model_wrapped = without_backbone(model)
         self.frozen = []
+
+    def _get_dataloader(self, *args, is_training: bool = False, **kwargs) -> torch.utils.data.DataLoader:
+        """Trainer's own, but that evaluation keeps its last batch where training drops its."""
+        asked = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = asked and is_training
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = asked
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = super()._prepare_inputs(inputs)
@@ -209,6 +226,21 @@ class MusicTrainer(Trainer):
                 scales.update(dict.fromkeys(self.pair.parameters_beside(), rate / args.learning_rate))
             optimizer.param_groups = split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
+
+    def _clip_grad_norm(self, model) -> torch.Tensor:
+        """Norm of the main model's gradients before they are clipped; what learns beside it is clipped apart.
+
+        One norm over both would let the weak model's gradients shrink the main one's step.
+        """
+        if self.pair is None:
+            return super()._clip_grad_norm(model)
+        norm = super()._clip_grad_norm(self.pair.main)  # accelerate unscales all gradients here, which may be done once
+        torch.nn.utils.clip_grad_norm_(self.pair.parameters_beside(), self.args.max_grad_norm)
+        return norm
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """What is logged: the main model's, whether it is clipped or not."""
+        return super()._get_grad_norm(self.pair.main if self.pair else model, grad_norm)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if model is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -295,6 +327,22 @@ class MusicTrainer(Trainer):
         return other.logits(self.windows["test"])
 
 
+def check_shortest(windows: Mapping[str, EvaluationWindows | RandomWindows], features: Any) -> None:
+    """Raise UserError, which names the track, where the shortest of a split is too short for the features.
+
+    Features ask for lengths on the CPU alone: a GPU would have to be waited for in every step. This asks once.
+    """
+    for part in windows.values():
+        lengths = part.samples_of_track
+        if len(lengths) and lengths.min() < part.window:
+            track = int(lengths.argmin())
+            try:
+                features(torch.zeros(1, int(lengths[track])), torch.from_numpy(lengths[[track]]))
+            except ValueError as error:
+                path = part.audio[int(part.rows[track])]["audio"]["path"] or part.track_names[track]
+                raise UserError(f"{path}: {error}; leave this track out") from error
+
+
 def train_and_evaluate(
     trainer: MusicTrainer, run: Run, tracks: Tracks, baselines: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Any]:
@@ -353,6 +401,7 @@ def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
         "device": str(trainer.args.device),
         "train_loss_since_start_or_resume": fitted.training_loss,
         "mixed_precision": trainer.accelerator.mixed_precision,
+        "waveform_augmentation": trainer.args.waveform_changes,
         "best_step": trainer.state.best_global_step,
         "best_metric": trainer.state.best_metric,
         "metric_for_best_model": trainer.args.metric_for_best_model,

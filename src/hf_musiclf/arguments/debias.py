@@ -74,7 +74,7 @@ class DebiasArguments:
             raise UserError(f"debias={self.debias!r} is not known; choose {', '.join(DEBIASES)}")
         if self.weak_training not in ("first", "joint"):
             raise UserError(f"weak_training={self.weak_training!r} is not known; choose first or joint")
-        if self.debias_alpha is not None:
+        if self.debias_alpha is not None and self.debias != "none":
             if self.debias not in ALPHAS:
                 raise UserError(f"debias_alpha goes with --debias {', '.join(ALPHAS)}; leave it out")
             if not 0 <= self.debias_alpha < float("inf") or (self.debias == "mixture" and self.debias_alpha >= 1):

@@ -14,6 +14,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_musiclf.arguments.data import DataArguments
+from hf_musiclf.arguments.debias import DebiasArguments
 from hf_musiclf.arguments.model import ModelArguments
 from hf_musiclf.arguments.training import RecipeTrainingArguments
 from hf_musiclf.errors import UserError
@@ -36,7 +37,8 @@ def parse_recipe(
 
     defaults: the recipe's DEFAULTS. argv: the command line without the program's name (default: `sys.argv[1:]`).
     description: shown by `--help`. Raises UserError, one line, for an unknown flag or key (the nearest known one is
-    named), a value of the wrong type, and a config file that cannot be read.
+    named), a value of the wrong type, a flag or key of a weak model where there is none, and a config file that cannot
+    be read.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(ARGUMENT_CLASSES, allow_abbrev=False, description=description)
@@ -59,6 +61,9 @@ def parse_recipe(
     if rest:
         raise UserError(f"{rest[0]!r} stands alone: every value follows its --flag")
     values = vars(namespace)
+    if values["debias"] == "none":
+        typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+        _refuse_idle(values, typed, {key for key, value in from_file.items() if value is not None})
     return tuple(
         cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
         for cls in ARGUMENT_CLASSES
@@ -85,6 +90,20 @@ def parse_data(
         raise UserError(f"{rest[0]!r} stands alone: every value follows its --flag")
     names = [field.name for field in dataclasses.fields(DataArguments) if field.init]
     return DataArguments(**{name: getattr(namespace, name) for name in names}), namespace
+
+
+def _refuse_idle(values: Mapping[str, Any], typed: set[str], in_file: set[str]) -> None:
+    """Refuse what is set for a weak model beside `debias=none`, by the source that says so or by a stronger one.
+
+    A recipe's DEFAULTS, and a file, may describe a weak model that a flag then leaves out. typed, in_file: names.
+    """
+    for field in dataclasses.fields(DebiasArguments):
+        told = field.name in typed or (field.name in in_file and "debias" not in typed)
+        if told and field.name != "debias":
+            raise UserError(
+                f"{field.name}={values[field.name]} does nothing with debias=none; leave it out, or choose a loss by "
+                "--debias"
+            )
 
 
 def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from hf_musiclf.arguments.augmentation import (
+    describe_waveform_augmentations,
+    parse_waveform_augmentation,
+    require_audiomentations,
+)
 from hf_musiclf.arguments.debias import DebiasArguments
 from hf_musiclf.errors import UserError
 
@@ -17,7 +22,7 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         default=False, metadata={"help": "Delete what an earlier run left in --output_dir. Default: refuse, or resume."}
     )
     bootstrap_resamples: int = field(
-        default=2000, metadata={"help": "Bootstrap resamples of groups behind each 95 % interval."}
+        default=2000, metadata={"help": "Bootstrap resamples of groups behind each 95 %% interval."}
     )
     cache_embeddings: bool = field(
         default=True,
@@ -40,6 +45,14 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
     )
     mask_frames: int = field(
         default=0, metadata={"help": "Training spectrograms lose one span of up to so many frames; 0: none."}
+    )
+    waveform_augmentation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Training windows are changed as they are read: NAME=probability or "
+            "NAME=[probability,lowest,highest], separated by commas, of "
+            f"{describe_waveform_augmentations()}. Default: none."
+        },
     )
     layer_lr_decay: float = field(
         default=1.0,
@@ -68,6 +81,8 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         for name in ("mixup_alpha", "mask_bands", "mask_frames"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
+        if self.waveform_changes:
+            require_audiomentations()
         self.check_debias()
         if self.debias != "none" and self.mixup_alpha:
             raise UserError(f"mixup_alpha={self.mixup_alpha} mixes what the weak model of --debias hears apart; use 0")
@@ -101,6 +116,7 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         """A copy for a run before or beside the real one: cross-entropy, one rate, nothing augmented or written."""
         args = copy.copy(self)
         args.debias, args.mixup_alpha, args.mask_bands, args.mask_frames = "none", 0.0, 0, 0
+        args.waveform_augmentation = None
         args.head_learning_rate, args.layer_lr_decay, args.early_stopping_patience = None, 1.0, None
         args.eval_strategy = args.save_strategy = args.logging_strategy = "no"
         args.load_best_model_at_end, args.max_steps = False, -1
@@ -109,4 +125,15 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
     @property
     def augments(self) -> bool:
         """Whether training sees other inputs than evaluation does of the same windows."""
+        return self.augments_batches or bool(self.waveform_changes)
+
+    @property
+    def augments_batches(self) -> bool:
+        """Whether it does so on the model's device, see augmentation.py."""
         return bool(self.mixup_alpha or self.mask_bands or self.mask_frames)
+
+    @property
+    def waveform_changes(self) -> dict[str, tuple[float, ...]]:
+        """`waveform_augmentation` without what is never applied, see `parse_waveform_augmentation`."""
+        changes = parse_waveform_augmentation(self.waveform_augmentation)
+        return {name: numbers for name, numbers in changes.items() if numbers[0] > 0}

@@ -31,12 +31,20 @@ class _Windows(torch.utils.data.Dataset):
         self.hash_of_track = [hashes[row] for row in self.rows]
         self.group_of_track = [table.groups[row] for row in self.rows]
 
-    def _read(self, track: int, start: int) -> dict[str, Any]:
+    def place(self, index: int) -> tuple[int, int]:
+        """Of a window: the position of its track in `rows`, and the sample where it starts."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(*self.place(index), self.window)
+
+    def read(self, track: int, start: int, size: int) -> dict[str, Any]:
+        """An item of another length: `size` samples from `start` on, fewer where the track ends."""
         waveform = read_audio(
             self.audio[int(self.rows[track])]["audio"],
             self.sampling_rate,
             start_seconds=start / self.sampling_rate,
-            duration_seconds=self.window / self.sampling_rate,
+            duration_seconds=size / self.sampling_rate,
         )
         return {"waveform": waveform, "labels": int(self.label_of_track[track]), "row": int(self.rows[track])}
 
@@ -67,11 +75,11 @@ class RandomWindows(_Windows):
     def __len__(self) -> int:
         return len(self.rows) * self.per_track
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def place(self, index: int) -> tuple[int, int]:
         draw, track = divmod(index, len(self.rows))
         samples, number = int(self.samples_of_track[track]), int(self.number_of_track[track])
         epoch = int(self._epoch) * self.per_track + draw
-        return self._read(track, random_window_start(samples, self.window, self.seed, epoch, number))
+        return track, random_window_start(samples, self.window, self.seed, epoch, number)
 
 
 class EvaluationWindows(_Windows):
@@ -90,8 +98,8 @@ class EvaluationWindows(_Windows):
     def __len__(self) -> int:
         return len(self.start_of_window)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._read(int(self.track_of_window[index]), int(self.start_of_window[index]))
+    def place(self, index: int) -> tuple[int, int]:
+        return int(self.track_of_window[index]), int(self.start_of_window[index])
 
     def tracks(self) -> range:
         """Positions of the tracks, as in `track_of_window`."""
