@@ -1,4 +1,4 @@
-"""Compare finished runs, or cross-validations, that were tested on the same tracks: one page of figures and pictures.
+"""Compare finished runs, cross-validations or ensembles, tested on the same tracks: one page of figures and pictures.
 
     python scripts/compare.py runs/ast runs/efficientat
     python scripts/compare.py runs/a runs/b runs/c --baseline runs/a --names small medium large --output_dir runs/sizes
@@ -36,9 +36,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None):
     args = parse_args(argv)
-    from hf_musiclf.comparison_page import describe, write_comparison
-    from hf_musiclf.comparison_runs import read_runs
-    from hf_musiclf.comparison_tables import compare_runs
+    from hf_musiclf.comparison.page import describe, write_comparison
+    from hf_musiclf.comparison.runs import read_runs
+    from hf_musiclf.comparison.tables import compare_runs
     from hf_musiclf.errors import UserError
     from hf_musiclf.launching import without_paths
 

@@ -43,12 +43,12 @@ def main(argv=None) -> dict:
     data_args, args = parse_data(argv, __doc__, add_own)
 
     from hf_musiclf.ensembles.cards import describe
-    from hf_musiclf.ensembles.predictions import make_mixture
     from hf_musiclf.ensembles.report import evaluate, write_ensemble
     from hf_musiclf.ensembles.runs import find_runs, gather, load_as_asked, parse_weights
     from hf_musiclf.errors import UserError
     from hf_musiclf.inference import TrackClassifier
     from hf_musiclf.launching import without_paths
+    from hf_musiclf.mixtures import make_mixture
 
     if args.output_dir.exists():
         raise UserError(f"output_dir={args.output_dir} exists; name a new folder")
@@ -56,7 +56,7 @@ def main(argv=None) -> dict:
     load = functools.partial(load_as_asked, data_args)
     open_model = functools.partial(TrackClassifier, device=args.device, trust_remote_code=args.trust_remote_code)
     parts = [gather(members, load, open_model) for members in find_runs(args.runs)]
-    mixtures = [make_mixture(part.predictions, weights) for part in parts]
+    mixtures = [make_mixture([member.name for member in part.members], part.predictions, weights) for part in parts]
     command = shlex.join(without_paths(["python", "scripts/ensemble.py", *argv]))
     report = evaluate(mixtures, parts, without_paths(args.runs), args.weights, command, args.bootstrap_resamples)
     copied = write_ensemble(args.output_dir, report, mixtures, parts, args.link)

@@ -1,6 +1,5 @@
-"""Runs side by side: differences are paired, intervals are of groups, and the page says what the reports say."""
+"""Runs side by side: what is not of the same tracks is refused, and the page says what the reports say."""
 
-import csv
 import importlib.util
 import json
 import re
@@ -11,19 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 from recipe_runs import ROOT, TINY, data_flags, run_recipe
-from sklearn import metrics as sk
 
-from hf_musiclf.comparison import compare_pairs, disagreement, holm, macro_roc, mcnemar, missing_intervals
-from hf_musiclf.comparison_page import describe, write_comparison
-from hf_musiclf.comparison_plots import plot_label_rocs
-from hf_musiclf.comparison_runs import read_run, read_runs, warnings
-from hf_musiclf.comparison_tables import DASH, MEASURES, compare_runs, disagreement_blocks, score_table
+from hf_musiclf.comparison.page import describe, per_label, write_comparison
+from hf_musiclf.comparison.plots import plot_label_rocs
+from hf_musiclf.comparison.runs import read_run, read_runs, warnings
+from hf_musiclf.comparison.tables import (
+    DASH,
+    MEASURES,
+    compare_runs,
+    disagreement,
+    disagreement_blocks,
+    score_table,
+)
 from hf_musiclf.errors import UserError
-from hf_musiclf.intervals import bootstrap_intervals
-from hf_musiclf.metrics import classification_metrics, score_windows
+from hf_musiclf.metrics import score_windows
 from hf_musiclf.pages import Code, Heading, Paragraph, Table, to_html, to_markdown
+from hf_musiclf.predictions import Predictions, write_predictions
 from hf_musiclf.probabilities import softmax
-from hf_musiclf.report import name_classes
+from hf_musiclf.report import score_tracks
+from hf_musiclf.significance import holm
 
 GENRES = ("blues", "jazz", "rock")
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -37,19 +42,22 @@ def script(name):
 
 
 def answers(seed, n=60, labels=GENRES, strength=1.5):
-    """Labels `(n,)`, probabilities `(n, labels)` with six digits, and groups of three tracks."""
+    """Labels `(n,)`, probabilities `(n, labels)`, and groups of three tracks."""
     rng = np.random.default_rng(seed)
     label_ids = np.arange(n) % len(labels)
     logits = rng.normal(size=(n, len(labels))) + strength * np.eye(len(labels))[label_ids]
-    return label_ids, softmax(logits).round(6), [f"artist {number // 3}" for number in range(n)]
+    return label_ids, softmax(logits), [f"artist {number // 3}" for number in range(n)]
 
 
 def write_run(folder, probabilities, label_ids, groups, labels=GENRES, order=None, **changes):
     """A folder as a finished run leaves it, as far as a comparison reads it; changes: of the report."""
     folder.mkdir(parents=True)
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-    scores = score_windows(probabilities, label_ids, groups=groups, n_resamples=200)
-    name_classes(scores, labels)
+    order = range(len(label_ids)) if order is None else order
+    tracks = tuple(f"track {item}" for item in order)
+    tested = Predictions(
+        labels, tracks, tuple(groups[item] for item in order), label_ids[list(order)], probabilities[list(order)]
+    )
+    scores = score_tracks(tested, n_resamples=200)
     history = [{"step": step, "epoch": step / 4, "eval_loss": 2 / step, "eval_track_accuracy": 0.5} for step in (4, 8)]
     leak = {"items": 0, "known": len(groups)}
     report = {
@@ -71,15 +79,8 @@ def write_run(folder, probabilities, label_ids, groups, labels=GENRES, order=Non
     }  # fmt: skip
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps({"tracks": f"digest {report['split_seed']}"}), encoding="utf-8")
-    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["split", "track", "group", "label", "predicted", *labels])
-        rows.writerow(["validation", "not tested", "", labels[0], labels[0], *np.eye(len(labels))[0]])
-        for item in range(len(label_ids)) if order is None else order:
-            said = labels[probabilities[item].argmax()]
-            rows.writerow(
-                ["test", f"track {item}", groups[item] or "", labels[label_ids[item]], said, *probabilities[item]]
-            )
+    held_out = Predictions(labels, ("not tested",), (None,), np.array([0]), np.eye(len(labels))[:1])
+    write_predictions(folder / "predictions.csv", [{"validation": held_out, "test": tested}])
     return folder
 
 
@@ -91,123 +92,6 @@ def two(tmp_path):
         write_run(tmp_path / name, said, label_ids, groups)
         for name, said in (("weak", answers(1, strength=0.5)[1]), ("strong", first))
     ]
-
-
-# Figures
-
-
-def test_a_model_differs_from_itself_by_nothing():
-    label_ids, probabilities, groups = answers(0)
-    said = probabilities.argmax(axis=1)
-    (found,) = compare_pairs(label_ids, [said, said], groups, 3, [(0, 1)])
-    for name in ("accuracy", "macro_f1"):
-        assert found[name] == {"difference": 0.0, "interval": [0.0, 0.0]}
-    assert found["mcnemar"] == {"only_first": 0, "only_second": 0, "p": 1.0}
-    assert disagreement([probabilities, probabilities]).max() == 0
-
-
-def test_mcnemars_p_is_that_of_the_coin_counted_by_hand():
-    # One alone right on 8 tracks, the other alone on 2: P(at most 2 of 10 heads) = (1 + 10 + 45) / 1024, both tails.
-    first = np.array([True] * 8 + [False] * 2 + [True] * 30 + [False] * 5)
-    second = np.array([False] * 8 + [True] * 2 + [True] * 30 + [False] * 5)
-    found = mcnemar(first, second)
-    assert (found["only_first"], found["only_second"]) == (8, 2)
-    assert found["p"] == pytest.approx(2 * 56 / 1024)
-    assert mcnemar(second, first)["p"] == found["p"]
-
-
-def test_holm_steps_down_from_the_smallest_and_never_falls():
-    # 3 * 0.01; 2 * 0.02 after it; then 0.9. And 2 * 0.03 holds up the larger 0.04.
-    assert holm([0.9, 0.01, 0.02]) == pytest.approx([0.9, 0.03, 0.04])
-    assert holm([0.04, 0.03]) == pytest.approx([0.06, 0.06])
-    assert holm([0.7, 0.8]) == [1.0, 1.0] and holm([0.2]) == [0.2]
-
-
-def test_swapping_two_models_turns_every_difference_round():
-    label_ids, one, groups = answers(0)
-    said = one.argmax(axis=1), answers(1)[1].argmax(axis=1)
-    there, back = compare_pairs(label_ids, said, groups, 3, [(0, 1), (1, 0)])
-    for name in ("accuracy", "macro_f1"):
-        assert there[name]["difference"] == -back[name]["difference"] != 0
-        assert there[name]["interval"] == pytest.approx([-end for end in back[name]["interval"][::-1]])
-    assert there["mcnemar"]["only_first"] == back["mcnemar"]["only_second"]
-
-
-def test_differences_are_those_of_the_metrics():
-    label_ids, one, groups = answers(0)
-    other = answers(1)[1]
-    (found,) = compare_pairs(label_ids, [one.argmax(axis=1), other.argmax(axis=1)], groups, 3, [(0, 1)])
-    scores = [classification_metrics(softmax(np.log(rows)), label_ids) for rows in (one, other)]
-    for name in ("accuracy", "macro_f1"):
-        assert found[name]["difference"] == pytest.approx(scores[1][name] - scores[0][name])
-
-
-def simulated(rng, n_groups, size=5, rates=(0.6, 0.7)):
-    """Two models right with these rates, hard and easy groups shared: labels, predictions of both, groups."""
-    ease = rng.normal(size=(n_groups, 1)).repeat(size, axis=1)
-    right = [ease + 0.5 * rng.normal(size=ease.shape) < _quantile(rate) for rate in rates]
-    labels = rng.integers(2, size=n_groups * size)
-    said = [np.where(hits.ravel(), labels, 1 - labels) for hits in right]
-    return labels, said, np.arange(n_groups).repeat(size)
-
-
-def _quantile(rate):
-    from scipy import stats
-
-    return stats.norm.ppf(rate, scale=1.25**0.5)
-
-
-def test_the_interval_of_the_difference_covers_what_was_simulated_and_is_paired():
-    rng = np.random.default_rng(2)
-    covered, widths = 0, np.zeros(2)
-    for _ in range(200):
-        labels, said, groups = simulated(rng, n_groups=60)
-        (found,) = compare_pairs(labels, said, groups, 2, [(0, 1)], n_resamples=300)
-        low, high = found["accuracy"]["interval"]
-        covered += low <= 0.1 <= high
-        alone = bootstrap_intervals(np.eye(2)[said[0]], labels, groups, n_resamples=300)["accuracy"]
-        widths += high - low, alone[1] - alone[0]
-    # 95 % nominal, minus four binomial standard errors of 1.5 % and the small-sample deficit of percentiles.
-    assert 0.88 < covered / 200 < 1
-    # What makes a group hard for both cancels out: unpaired, a difference would be wider than one model's accuracy.
-    assert widths[0] < 0.8 * widths[1]
-
-
-def test_one_group_has_no_interval():
-    label_ids, one, _ = answers(0)
-    said = one.argmax(axis=1)
-    (found,) = compare_pairs(label_ids, [said, 0 * said], ["the same"] * len(said), 3, [(0, 1)])
-    assert found["accuracy"]["interval"] is None and found["accuracy"]["difference"] < 0
-
-
-def test_resamples_of_precision_recall_and_loss_equal_a_loop_that_scores_them_anew():
-    rng, groups = np.random.default_rng(3), [f"artist {number // 3}" for number in range(30)]
-    label_ids, said, losses = rng.integers(2, size=30), rng.integers(2, size=30), rng.exponential(size=30)
-    label_ids[:3] = said[1:3] = 2  # of one artist alone: a third of the resamples lack this label
-    found = missing_intervals(label_ids, said, losses, groups, 3, n_resamples=50)
-    drawn = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), size=50)
-    scores = []
-    for counts in drawn:
-        items = np.repeat(np.arange(30), counts[np.arange(30) // 3])
-        table = sk.precision_recall_fscore_support(label_ids[items], said[items], average="macro", zero_division=0)
-        scores.append([*table[:2], losses[items].mean()])
-    for column, name in enumerate(("macro_precision", "macro_recall", "log_loss")):
-        expected = np.quantile(np.array(scores)[:, column], [0.025, 0.975])
-        assert found[f"{name}_interval"] == pytest.approx(expected)
-    certain = missing_intervals(label_ids, label_ids, 0 * losses + 0.1, groups, 3)
-    assert certain["macro_precision_interval"] is certain["macro_recall_interval"] is None
-
-
-@pytest.mark.parametrize("decimals", [6, 1])
-def test_the_area_under_the_mean_curve_is_the_macro_auc(decimals):
-    label_ids, probabilities, _ = answers(4, n=40, labels="abcd", strength=0.7)
-    ties = probabilities.round(decimals) + 1e-9
-    probabilities = ties / ties.sum(axis=1, keepdims=True) if decimals > 1 else ties
-    curve = macro_roc(probabilities, label_ids)
-    areas = [sk.roc_auc_score(label_ids == k, probabilities[:, k]) for k in range(4)]
-    assert sk.auc(*curve) == pytest.approx(np.mean(areas), rel=1e-12)
-    assert all((np.diff(axis) >= 0).all() for axis in curve)
-    assert macro_roc(probabilities[label_ids == 0], label_ids[label_ids == 0]) is None
 
 
 # Runs
@@ -227,18 +111,16 @@ def test_figures_are_those_of_the_reports(finished, corpus, tmp_path, monkeypatc
     for run, scores, expected in zip(comparison.runs, comparison.scores, [report, *others], strict=True):
         track = expected["test"]["track"]
         assert {name: scores[name] for name in MEASURES} == {name: track[name] for name in MEASURES}
-        again = score_windows(run.probabilities, run.label_ids, groups=list(run.groups), n_resamples=200)
+        said = run.tested
+        again = score_windows(said.probabilities, said.label_ids, groups=said.groups, n_resamples=200)
         for name in MEASURES:
             assert again[name] == pytest.approx(track[name], abs=1e-5)
-        for name in ("accuracy", "macro_f1"):
             assert again[f"{name}_interval"] == pytest.approx(track[f"{name}_interval"], abs=1e-5)
         assert run.confusion.tolist() == track["confusion"]
-        assert run.losses.mean() == pytest.approx(track["log_loss"], abs=1e-5)
     table = score_table(comparison)
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["model"] == ("AST", "AST", "EfficientAt")
     assert rows["accuracy"][0].startswith(f"{report['test']['track']['accuracy']:.3f} [")
-    assert rows["windows a second in training"] == (DASH,) * 3  # not recorded, not guessed
     assert warnings(comparison.runs) == []
     shutil.copytree(tmp_path / "ast_gtzan", tmp_path / "moved")
     run_file = json.loads((tmp_path / "moved" / "run.json").read_text())
@@ -257,14 +139,14 @@ def test_a_cross_validation_is_compared_on_every_track_that_it_tested(corpus, tm
     shutil.copytree(tmp_path / "cv" / "fold_1", tmp_path / "half" / "fold_1")
     comparison = compare_runs(read_runs([tmp_path / "cv", tmp_path / "cv"]))
     first = comparison.runs[0]
-    assert len(first.tracks) == report["test"]["track"]["n"] == 80 and len(first.trainings) == 2
+    assert len(first.tested.tracks) == report["test"]["track"]["n"] == 80 and len(first.trainings) == 2
     assert comparison.scores[0]["accuracy"] == report["test"]["track"]["accuracy"]
     assert [run.name for run in comparison.runs] == ["cv", "cv (2)"]
     for page in write_comparison(comparison, tmp_path / "page", "python scripts/compare.py"):
         assert "every fold is a faint line" in page.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="half holds an unfinished cross-validation; run the same command again"):
         read_run(tmp_path / "half", "half")
-    with pytest.raises(UserError, match=r"tested on different tracks, 80 and \d+ with \d+ in common \(only cv has "):
+    with pytest.raises(UserError, match=r"have other test tracks, 80 and \d+ with \d+ in common \(only cv has "):
         read_runs([tmp_path / "cv", tmp_path / "cv" / "fold_1"])
 
 
@@ -275,7 +157,10 @@ def test_the_order_of_tracks_and_of_labels_does_not_matter(two, tmp_path):
         tmp_path / "other", probabilities[:, back], back[label_ids], groups, labels=GENRES[::-1],
         order=np.random.default_rng(0).permutation(len(label_ids)),
     )  # fmt: skip
-    _, strong, same = read_runs([*two, other])
+    runs = read_runs([*two, other])
+    assert [row["label"] for row in per_label(runs[2])] == list(GENRES)
+    assert runs[2].confusion.tolist() == runs[1].confusion.tolist()
+    _, strong, same = (run.tested for run in runs)
     assert same.labels == strong.labels and same.tracks == strong.tracks and same.groups == strong.groups
     assert np.array_equal(same.label_ids, strong.label_ids) and np.array_equal(same.predicted, strong.predicted)
     assert same.probabilities == pytest.approx(strong.probabilities)
@@ -287,24 +172,13 @@ def test_other_training_tracks_and_leaks_are_told(two, tmp_path):
     other = write_run(
         tmp_path / "other", probabilities, label_ids, groups, split_seed=4, split_scheme="random", leakage=leak
     )
+    members = [{"shared_groups": {"items": count}} for count in (0, 3)]  # of an ensemble, whose own report has none
+    mixed = write_run(tmp_path / "mixed", probabilities, label_ids, groups, members=members)
+    assert warnings(read_runs([two[0], mixed])) == ["mixed: 3 of 60 test tracks share their artist with training."]
     seed, leaks = warnings(read_runs([two[0], other]))
     assert seed.startswith("other was not trained as weak was (split 'random', not 'artist'; split seed 4, not 0; by ")
     assert leaks == "other: 7 of 60 test tracks share their artist with training."
     assert f"note: {seed}" in describe(compare_runs(read_runs([two[0], other])))
-
-
-def test_what_was_not_trained_has_dashes(two, tmp_path):
-    """An ensemble tells neither a model nor a training."""
-    folder = shutil.copytree(two[0], tmp_path / "mixed")
-    report = json.loads((folder / "report.json").read_text())
-    for key in ("model", "training", "arguments", "leakage"):
-        report.pop(key)
-    (folder / "report.json").write_text(json.dumps({**report, "members": [{}, {}]}))
-    comparison = compare_runs(read_runs([two[1], folder]))
-    rows = {row[0]: row[2] for row in score_table(comparison).rows}
-    assert rows["model"] == "ensemble of 2"
-    assert rows["parameters"] == rows["minutes of training"] == rows["windows a second in evaluation"] == DASH
-    assert write_comparison(comparison, tmp_path / "page", "python scripts/compare.py")[1].is_file()
 
 
 @pytest.mark.parametrize(
@@ -319,7 +193,7 @@ def test_windows_a_second_are_what_was_logged_but_not_of_embeddings(cached, show
     other = write_run(tmp_path / "o", probabilities, label_ids, groups, training=training, arguments=arguments)
     rows = {row[0]: row[2] for row in score_table(compare_runs(read_runs([two[0], other]))).rows}
     assert rows["windows a second in evaluation"] == shown
-    assert rows["windows a second in training"] == DASH and rows["minutes of training"] == "0.50"
+    assert rows["minutes of training"] == "0.50"
 
 
 def test_few_runs_are_compared_in_all_pairs_and_more_with_a_baseline(two):
@@ -344,40 +218,41 @@ def test_what_cannot_be_compared_is_told_in_one_line(two, tmp_path):
     refused("1 run to compare; name two finished runs or more", two[0])
     refused("names has 1 entries for 2 runs; give one for each", *two, names=["a"])
     refused("nowhere is no folder; name the output_dir of a finished run", two[0], tmp_path / "nowhere")
+    refused("csv is no folder; name the output_dir of a finished run", two[0], two[0] / "predictions.csv")
     (tmp_path / "empty").mkdir()
     refused(r"empty holds no finished run: its report\.json is missing; name", two[0], tmp_path / "empty")
     started = shutil.copytree(two[0], tmp_path / "started")
     (started / "report.json").unlink()
     refused("started holds an unfinished run; run the same command again: it starts over", two[0], started)
+    for damaged, said in (("{", r"report\.json cannot be read"), ("[]", r"report\.json holds no JSON object")):
+        (started / "report.json").write_text(damaged)
+        refused(f"{said}; make it again with the command that made it", two[0], started)
     (started / "report.json").write_text('{"rows": []}')
-    refused(r"report\.json is not of a recipe's run or of scripts/cross_validate\.py", two[0], started)
+    refused(r"report\.json is not of a run, a cross-validation or an ensemble", two[0], started)
 
     fewer = write_run(tmp_path / "fewer", probabilities[:50], label_ids[:50], groups[:50])
-    said = r"weak and fewer were tested on different tracks, 60 and 50 with 50 in common \(only weak has "
-    refused(said + r"track 50, track 51, track 52 and 7 more\); compare runs of one --split_scheme", two[0], fewer)
+    said = r"weak and fewer have other test tracks, 60 and 50 with 50 in common \(only weak has "
+    refused(
+        said + r"track 50, track 51, track 52 and 7 more\): one .*; take runs of the same data, --split_scheme",
+        two[0],
+        fewer,
+    )
     labels = write_run(tmp_path / "labels", probabilities, label_ids, groups, labels=("blues", "jazz", "polka"))
     refused("labels of weak and labels differ: only weak has rock; only labels has polka", two[0], labels)
     relabelled = write_run(tmp_path / "relabelled", probabilities, np.roll(label_ids, 1), groups)
     refused("know another label of 60 test tracks", two[0], relabelled)
+    twice = write_run(tmp_path / "twice", probabilities, label_ids, groups, order=[*range(60), 59])
+    refused("twice has two test tracks of one name; give them names of their own", two[0], twice)
     regrouped = write_run(tmp_path / "regrouped", probabilities, label_ids, [None, *groups[1:]])
     refused(r"know another group of 1 test tracks \(track 0\)", two[0], regrouped)
 
 
-def test_a_damaged_run_is_told(two, tmp_path):
+def test_a_page_is_not_made_of_two_runs_in_one_folder(two, tmp_path):
     folder = shutil.copytree(two[0], tmp_path / "damaged")
-    path = folder / "predictions.csv"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    damages = {
-        r"its predictions\.csv and report\.json are not of one run": [lines[0], *lines[2:-1]],
-        "does not hold every test track once": [*lines, lines[-1]],
-        "cannot be read": [*lines[:-1], lines[-1].replace("track", "track,track")],
-    }
-    for said, damaged in damages.items():
-        path.write_text("".join(damaged), encoding="utf-8")
-        with pytest.raises(UserError, match=f"damaged is damaged: .*{said}"):
-            read_runs([two[1], folder])
-    path.unlink()
-    with pytest.raises(UserError, match=r"predictions\.csv is missing; run it again"):
+    (folder / "predictions.csv").write_bytes((two[1] / "predictions.csv").read_bytes())
+    with pytest.raises(
+        UserError, match=r"damaged is damaged: its predictions\.csv and report\.json are not of one run"
+    ):
         read_runs([two[1], folder])
 
 
@@ -434,15 +309,15 @@ def test_the_page_needs_nothing_else_and_holds_every_name_escaped(two, tmp_path,
     for name, told in MEASURES.items():
         for scores in comparison.scores:
             assert f"{scores[name]:.3f}" in read.text and told in read.text
-    difference = comparison.pairs[0]["accuracy"]["difference"]
-    assert f"{difference:+.3f}".replace("-", "−") in read.text and difference > 0
+    difference = comparison.pairs[0]["accuracy"]
+    assert f"{difference:+.3f} [" in read.text and difference > 0
     assert f"{comparison.pairs[0]['mcnemar']['p']:.3f}" in read.text
 
 
 def test_runs_of_one_name_are_told_apart_and_a_baseline_must_be_one_of_them(two, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"output_dir=.*predictions\.csv is a file; name a folder"):
         script("compare").main([*map(str, two), "--output_dir", str(two[0] / "predictions.csv")])
-    monkeypatch.setattr("hf_musiclf.comparison_page.write_comparison", lambda *args: ())
+    monkeypatch.setattr("hf_musiclf.comparison.page.write_comparison", lambda *args: ())
     main = script("compare").main
     other = shutil.copytree(two[1], tmp_path / "later" / "weak")
     output = ["--output_dir", str(tmp_path / "page")]
@@ -454,14 +329,23 @@ def test_runs_of_one_name_are_told_apart_and_a_baseline_must_be_one_of_them(two,
         main([str(two[0]), str(other), "--baseline", "elsewhere", *output])
 
 
+def test_models_disagree_by_the_probability_that_they_place_elsewhere():
+    one, other, between = np.array([[1, 0, 0]]), np.array([[0, 1, 0]]), np.array([[0.7, 0.1, 0.2]])
+    assert disagreement([one, one]) == [0] and disagreement([one, other]) == [1]
+    assert disagreement([one, between]) == pytest.approx([0.3])
+    assert disagreement([one, other, between]) == pytest.approx([(1 + 0.3 + 0.9) / 3])
+
+
 def test_the_tracks_that_are_listed_are_those_with_different_labels(two):
     first, second = read_runs(two)
-    apart = [track for track, a, b in zip(first.tracks, first.predicted, second.predicted, strict=True) if a != b]
+    said = first.tested, second.tested
+    answers_of = zip(said[0].tracks, said[0].predicted, said[1].predicted, strict=True)
+    apart = [track for track, one, other in answers_of if one != other]
     told, table = disagreement_blocks([first, second])
     listed = [row[0] for row in table.rows]
     assert told.text.startswith(f"{len(apart)} of 60 tracks get different labels")
     assert len(listed) == min(10, len(apart)) and set(listed) <= set(apart)
-    distances = dict(zip(first.tracks, disagreement([first.probabilities, second.probabilities]), strict=True))
+    distances = dict(zip(said[0].tracks, disagreement([run.probabilities for run in said]), strict=True))
     assert [distances[track] for track in listed] == sorted((distances[track] for track in apart), reverse=True)[:10]
     assert disagreement_blocks([first, first]) == [Paragraph("The models give every track the same label.")]
 

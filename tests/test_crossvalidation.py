@@ -12,7 +12,7 @@ import pytest
 from debiased_runs import heap_set_aside
 from recipe_runs import ROOT, TINY, Killed, data_flags, dies_in_step
 
-from hf_musiclf.crossvalidation import FOLD_METRICS, _over_folds, describe_folds
+from hf_musiclf.crossvalidation import FOLD_METRICS, describe_folds, over_folds
 from hf_musiclf.data.schemes import Stratified
 from hf_musiclf.errors import UserError
 from hf_musiclf.metrics import classification_metrics
@@ -105,9 +105,9 @@ def test_folds_follow_the_seed_and_count_from_0():
             grouped_folds(labels, groups, folds, fold)
 
 
-def test_the_mean_over_folds_has_students_interval():
+def test_the_meanover_folds_has_students_interval():
     scores = [dict.fromkeys(FOLD_METRICS, value) for value in (0.6, 0.8, 0.7)]
-    found = _over_folds(scores)["accuracy"]
+    found = over_folds(scores)["accuracy"]
     # t of 2 degrees at 97.5 % is 4.3027, the standard error 0.1 / sqrt(3).
     assert found["mean"] == pytest.approx(0.7)
     assert found["mean_interval"] == pytest.approx([0.7 - 4.3027 * 0.1 / 3**0.5, 0.7 + 4.3027 * 0.1 / 3**0.5], rel=1e-4)
@@ -116,17 +116,17 @@ def test_the_mean_over_folds_has_students_interval():
 def test_the_interval_of_the_mean_stays_within_0_and_1():
     # Two folds: t of one degree at 97.5 % is 12.7, so the interval is far wider than what a score can be.
     high, low = ([dict.fromkeys(FOLD_METRICS, value) for value in values] for values in ((0.9, 1.0), (0.0, 0.1)))
-    assert _over_folds(high)["accuracy"]["mean_interval"] == [pytest.approx(0.95 - 12.7062 * 0.05, rel=1e-4), 1.0]
-    assert _over_folds(low)["accuracy"]["mean_interval"] == [0.0, pytest.approx(0.05 + 12.7062 * 0.05, rel=1e-4)]
+    assert over_folds(high)["accuracy"]["mean_interval"] == [pytest.approx(0.95 - 12.7062 * 0.05, rel=1e-4), 1.0]
+    assert over_folds(low)["accuracy"]["mean_interval"] == [0.0, pytest.approx(0.05 + 12.7062 * 0.05, rel=1e-4)]
 
 
 def test_a_metric_that_no_fold_defines_has_no_mean():
     scores = [{**dict.fromkeys(FOLD_METRICS, value), "roc_auc": None} for value in (0.6, 0.8)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _over_folds(scores)["roc_auc"] == {"values": [None, None], "mean": None, "mean_interval": None}
+        assert over_folds(scores)["roc_auc"] == {"values": [None, None], "mean": None, "mean_interval": None}
         scores[1]["roc_auc"] = 0.9
-        assert _over_folds(scores)["roc_auc"] == {"values": [None, 0.9], "mean": 0.9, "mean_interval": None}
+        assert over_folds(scores)["roc_auc"] == {"values": [None, 0.9], "mean": 0.9, "mean_interval": None}
 
 
 def test_a_fold_that_cannot_be_drawn_tells_what_helps():

@@ -11,12 +11,16 @@ import soundfile
 from recipe_runs import ROOT, Killed, data_flags, run_recipe
 
 from hf_musiclf.audio import read_audio
+from hf_musiclf.comparison.runs import read_runs, warnings
+from hf_musiclf.comparison.tables import DASH, compare_runs, score_table
 from hf_musiclf.ensembles import Ensemble, open_classifier, scoring
 from hf_musiclf.ensembles.runs import parse_weights
 from hf_musiclf.errors import UserError
 from hf_musiclf.inference import TrackClassifier, TrackScores
+from hf_musiclf.intervals import BOOTSTRAPPED
 from hf_musiclf.metrics import classification_metrics, score_windows
-from hf_musiclf.mixtures import checked_weights, fit_weights, label_order, mix, mixture_loss, paired_differences
+from hf_musiclf.mixtures import checked_weights, fit_weights, make_mixture, mix, mixture_loss
+from hf_musiclf.predictions import Predictions
 from hf_musiclf.probabilities import softmax
 
 
@@ -74,9 +78,10 @@ def test_a_member_of_weight_0_says_nothing_and_is_not_asked(song):
 
 
 def test_what_makes_no_ensemble_is_refused(song):
-    with pytest.raises(UserError, match="model 2 knows d, which the others do not; it lacks c; models of one set"):
+    apart = "the labels of the ensemble and model 2 differ: only the ensemble has c"
+    with pytest.raises(UserError, match=f"{apart}; only model 2 has d"):
         Ensemble([says("abc", [1, 0, 0]), says("abd", [1, 0, 0])])
-    with pytest.raises(UserError, match="model 2 has other labels; it lacks c; models"):
+    with pytest.raises(UserError, match=apart):
         Ensemble([says("abc", [1, 0, 0]), says("ab", [1, 0])])
     with pytest.raises(UserError, match=r"an ensemble of no models"):
         Ensemble([])
@@ -87,7 +92,10 @@ def test_what_makes_no_ensemble_is_refused(song):
         checked_weights([1, float("nan")], 2)
     with pytest.raises(UserError, match=r"weights='best' is not known; pass equal, fit, or numbers"):
         parse_weights("best")
-    assert label_order("cab", "abc") == [1, 2, 0]
+    said = {"test": Predictions(("a", "b"), ("song",), (None,), np.array([0]), np.array([[0.6, 0.4]]))}
+    with pytest.raises(UserError, match="one says nothing of validation tracks, which weights=fit needs; take equal"):
+        make_mixture(["one", "other"], [said, said], "fit")
+    assert list(make_mixture(["one", "other"], [said, said], "equal").splits) == ["test"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -119,36 +127,6 @@ def test_a_member_that_calls_the_truth_impossible_does_not_break_the_fit():
     weights = fit_weights([wrong, fair], labels)
     assert weights[1] > 0.999 and np.isfinite(weights).all()
     assert np.isfinite(fit_weights([wrong, wrong], labels)).all()
-
-
-def test_a_paired_difference_is_that_of_the_scores_and_turns_its_sign():
-    (good, fair, _), labels = some_members()
-    groups = [f"g{index // 3}" for index in range(len(labels))]
-    found, turned = (paired_differences(*pair, labels, groups) for pair in ((good, fair), (fair, good)))
-    scores = [classification_metrics(member, labels) for member in (good, fair)]
-    for name in ("accuracy", "log_loss"):
-        assert found[name] == pytest.approx(scores[0][name] - scores[1][name]) == pytest.approx(-turned[name])
-        low, high = found[f"{name}_interval"]
-        assert low < found[name] < high
-        assert turned[f"{name}_interval"] == pytest.approx([-high, -low])
-
-
-def test_what_is_hard_for_both_cancels_out_of_a_paired_difference():
-    _, labels = some_members(n=200)
-    rng = np.random.default_rng(1)
-    missed = rng.random(200) < 0.4
-    first = np.eye(4)[np.where(missed, (labels + 1) % 4, labels)]
-    missed[np.flatnonzero(missed)[:6]] = False
-    second = np.eye(4)[np.where(missed, (labels + 1) % 4, labels)]
-    low, high = paired_differences(second, first, labels, [None] * 200)["accuracy_interval"]
-    alone = score_windows(first, labels, n_resamples=500)["accuracy_interval"]
-    assert 0 < low < 6 / 200 < high and high - low < (alone[1] - alone[0]) / 2
-
-
-def test_models_that_differ_nowhere_tell_nothing_of_the_spread():
-    (good, _, _), labels = some_members()
-    found = paired_differences(good, good, labels, [None] * len(labels))
-    assert found == {"accuracy": 0, "accuracy_interval": None, "log_loss": 0, "log_loss_interval": None}
 
 
 # Tracks
@@ -254,6 +232,31 @@ def test_the_report_is_that_of_the_mean_probabilities_beside_each_member(made, r
     assert [member["weight"] for member in report["members"]] == [0.75, 0.25]
 
 
+def test_an_ensemble_is_compared_with_its_members_as_its_report_tells(made, runs, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "scripts" / "compare.py")
+    compare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compare)
+    folder, report = made
+    words = [*map(str, runs), str(folder), "--baseline", str(folder), "--output_dir", str(tmp_path / "page")]
+    comparison = compare.main(words)
+    assert "note:" not in capsys.readouterr().out  # of the same splits, without leaks
+    assert comparison.n_resamples == 2000
+    for pair, member in zip(comparison.pairs, report["members"], strict=True):
+        for name in ("accuracy", "macro_f1", "log_loss"):
+            more = member["difference"]
+            assert pair[name] == pytest.approx(-more[name], abs=1e-5)
+            if more[f"{name}_interval"]:
+                low, high = more[f"{name}_interval"]
+                assert pair[f"{name}_interval"] == pytest.approx([-high, -low], abs=1e-5)
+    assert comparison.scores[2] == report["test"]["track"]
+    rows = {row[0]: row[1:] for row in score_table(comparison).rows}
+    assert rows["model"] == ("AST", "EfficientAt", "ensemble of 2")
+    for fact in ("parameters", "training seed", "minutes of training", "device", "windows a second in evaluation"):
+        assert rows[fact][2] == DASH != rows[fact][0]
+    page = (tmp_path / "page" / "comparison.html").read_text(encoding="utf-8")
+    assert report["command"] in page and page.count("<img") == 3 + 4
+
+
 def test_the_folder_is_whole_and_tells_nothing_of_the_machine(made):
     folder, report = made
     assert json.loads((folder / "report.json").read_text())["test"] == json.loads(json.dumps(report["test"]))
@@ -345,14 +348,18 @@ def test_columns_and_rows_in_another_order_change_nothing(made, script, runs, tm
 def test_members_tested_on_other_tracks_are_refused(script, runs, tmp_path):
     first, second = copies(runs, tmp_path)
     rewrite(second, lambda lines: lines[:-1])
-    with pytest.raises(UserError, match=r"have other test tracks, 9 and 10, 9 of them the same: one may have been"):
+    with pytest.raises(
+        UserError, match=r"have other test tracks, 10 and 9 with 9 in common \(only .* has \S+\): one may have been"
+    ):
         ensemble(script, [first, second], tmp_path / "e")
     damages = {
-        r"has \w+\.\d+ as blues of x": lambda lines: [*lines[:-1], [*lines[-1][:2], "x", "blues", *lines[-1][4:]]],
+        r"know another group of 1 test tracks \(\w+\.\d+\)": lambda lines: (
+            [*lines[:-1], [*lines[-1][:2], "x", *lines[-1][3:]]]
+        ),
         "has two test tracks of one name": lambda lines: [*lines, lines[-1]],
-        r"its predictions\.csv cannot be used": lambda lines: [*lines[:-1], [*lines[-1][:-1], "0.9999"]],
-        "knows other, which the others do not; it lacks": lambda lines: (
-            [[*lines[0][:-1], "other"]] + [line for line in lines[1:] if line[3] != lines[0][-1]]
+        r"its predictions\.csv has a row whose": lambda lines: [*lines[:-1], [*lines[-1][:-1], "0.9999"]],
+        "differ: only .* has rock; only .* has other": lambda lines: (
+            [["other" if word == "rock" else word for word in line] for line in lines]
         ),
     }
     for said, damage in damages.items():
@@ -428,8 +435,11 @@ def cross_validation(run, folder, seed):
             shutil.copy(run / name, fold)
 
         def drawn(lines, number=number):
-            of_fold = [[split, f"{number}.{track}", *rest[:2], "?"] for split, track, *rest in lines[1:]]
-            return [lines[0], *([*line, *map(str, softmax(rng.normal(size=10)))] for line in of_fold)]
+            labels, changed = lines[0][5:], [lines[0]]
+            for split, track, group, label, *_ in lines[1:]:
+                said = softmax(rng.normal(size=10))
+                changed.append([split, f"{number}.{track}", group, label, labels[said.argmax()], *map(str, said)])
+            return changed
 
         rewrite(fold, drawn)
     return folder
@@ -454,12 +464,17 @@ def test_cross_validations_are_averaged_fold_by_fold(script, runs, tmp_path, cap
         accuracies.append(classification_metrics(mixed[-1], ids[-1])["accuracy"])
     expected = score_windows(np.concatenate(mixed), np.concatenate(ids), groups=groups)
     found = report["test"]["track"]
+    assert set(report["members"][0]["difference"]) == {*BOOTSTRAPPED, *(f"{name}_interval" for name in BOOTSTRAPPED)}
     for name in ("accuracy", "accuracy_interval", "macro_f1", "log_loss", "n"):
         assert found[name] == pytest.approx(expected[name])
     assert found["n"] == 20 and report["folds"]["accuracy"]["values"] == pytest.approx(accuracies)
     assert [member["name"] for member in report["members"]] == ["cv_1", "cv_2"]
     with (tmp_path / "e" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         assert [row["fold"] for row in csv.DictReader(file)] == ["1"] * 10 + ["2"] * 10
+    runs = read_runs([tmp_path / "e", tmp_path / "e"])
+    comparison = compare_runs(runs)
+    assert score_table(comparison).rows[0][1] == "ensemble of 2" and warnings(runs) == []
+    assert comparison.pairs[0]["accuracy"] == 0 and comparison.scores[0]["accuracy"] == found["accuracy"]
 
 
 def test_cross_validations_of_other_folds_are_refused(script, runs, tmp_path):
@@ -471,7 +486,7 @@ def test_cross_validations_of_other_folds_are_refused(script, runs, tmp_path):
     (second / "fold_1").rename(second / "aside")
     (second / "fold_2").rename(second / "fold_1")
     (second / "aside").rename(second / "fold_2")
-    with pytest.raises(UserError, match=r"have other test tracks, 10 and 10, 0 of them the same"):
+    with pytest.raises(UserError, match=r"have other test tracks, 10 and 10 with 0 in common"):
         ensemble(script, [first, second], tmp_path / "e")
     shutil.copytree(first / "fold_1", first / "fold_2", dirs_exist_ok=True)
     with pytest.raises(UserError, match="test a track twice"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from hf_musiclf.intervals import BOOTSTRAPPED, _group_sums, _scores_of_resamples, bootstrap_intervals
+from hf_musiclf.intervals import BOOTSTRAPPED, _group_sums, _scores_of_resamples, bootstrap_intervals, percentiles
 from hf_musiclf.probabilities import softmax
 
 
@@ -32,6 +32,9 @@ def loop_scores(probabilities, labels):
         "accuracy": sk.accuracy_score(labels, predicted),
         "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
         "macro_f1": sk.f1_score(labels, predicted, average="macro", zero_division=0),
+        "macro_precision": sk.precision_score(labels, predicted, average="macro", zero_division=0),
+        "macro_recall": sk.recall_score(labels, predicted, average="macro", zero_division=0),
+        "log_loss": sk.log_loss(labels, probabilities, labels=range(probabilities.shape[1])),
         "top_3_accuracy": np.mean(
             [label in np.argsort(-row)[:3] for row, label in zip(probabilities, labels, strict=True)]
         ),
@@ -133,12 +136,27 @@ def test_where_all_is_right_or_wrong_the_bound_is_that_of_clopper_and_pearson(n_
         assert right[name] == pytest.approx([bound, 1])
     for name in ("accuracy", "balanced_accuracy"):
         assert wrong[name] == pytest.approx([0, 1 - bound])
-    assert right["macro_f1"] is right["roc_auc"] is wrong["macro_f1"] is None
+    for name in ("macro_precision", "macro_recall", "macro_f1", "log_loss"):
+        assert right[name] is wrong[name] is right["roc_auc"] is None
+
+
+def test_where_every_resample_says_the_same_there_is_no_interval():
+    """Each group half right: every resample is, and nothing tells how far other groups may lie."""
+    labels, groups = np.tile([0, 1], 20), np.arange(40) // 2
+    found = bootstrap_intervals(np.full((40, 2), [0.6, 0.4]), labels, groups)
+    assert found == {**dict.fromkeys(BOOTSTRAPPED), "top_3_accuracy": [1.0, 1.0]}
 
 
 def test_one_group_has_no_interval():
     probabilities, labels = problem(14, 30, 4)
     assert bootstrap_intervals(probabilities, labels, ["a"] * 30) == dict.fromkeys(BOOTSTRAPPED)
+    assert bootstrap_intervals(certain(labels, 4), labels, ["a"] * 30) == dict.fromkeys(BOOTSTRAPPED)
+
+
+def test_resamples_that_define_no_score_are_left_out():
+    nowhere = np.array([np.nan, 0.2, np.nan, 0.4, np.nan])
+    assert percentiles(nowhere, 0.5) == pytest.approx([0.25, 0.35])
+    assert percentiles(nowhere[::2]) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from hf_musiclf import metrics
 from hf_musiclf.intervals import BOOTSTRAPPED
-from hf_musiclf.metrics import classification_metrics, score_windows
+from hf_musiclf.metrics import classification_metrics, macro_roc, score_windows
 from hf_musiclf.probabilities import softmax
 
 
@@ -69,10 +69,19 @@ def test_roc_auc_is_the_mean_over_the_classes_where_it_is_defined():
     assert classification_metrics(probabilities, np.ones(100, dtype=int))["roc_auc"] is None
 
 
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_the_area_under_the_mean_curve_is_the_macro_auc(decimals):
+    probabilities, labels = problem(4, 40, 4, decimals=decimals)
+    curve = macro_roc(probabilities, labels)
+    assert sk.auc(*curve) == pytest.approx(classification_metrics(probabilities, labels)["roc_auc"], rel=1e-12)
+    assert all((np.diff(axis) >= 0).all() for axis in curve)
+    assert macro_roc(probabilities[labels == 0], labels[labels == 0]) is None
+
+
 def test_perfect_prediction_scores_one():
     labels = np.arange(30) % 5
     scores = classification_metrics(np.eye(5)[labels], labels)
-    for name in (*BOOTSTRAPPED, "macro_precision", "macro_recall"):
+    for name in set(BOOTSTRAPPED) - {"log_loss"}:
         assert scores[name] == 1
     assert scores["log_loss"] == pytest.approx(0)
     assert scores["confusion"] == (6 * np.eye(5, dtype=int)).tolist()

@@ -1,6 +1,5 @@
 """Cross-validation: a recipe's run for each fold, and one report in which every track tested is held out once."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from hf_musiclf.data.tracks import Tracks, split_tracks
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.intervals import student_interval
-from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class
-from hf_musiclf.report import name_classes, with_interval
+from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, joined, read_predictions, write_predictions
+from hf_musiclf.report import score_tracks, with_interval
 from hf_musiclf.runs import REPORT_FILE, all_arguments, finished_report
 
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
-# Probabilities are written with six digits.
-ROUNDING = 1e-6
+WAY_OUT = "delete that folder, and the same command runs the fold again"
 # Arguments that differ between folds; and what a combined report takes over from them, in which it is the same.
 OF_A_FOLD = ("fold", "output_dir")
 SHARED = ("recipe", "seed", "versions", "split_seed", "model", "sampling_rate", "window_seconds")
@@ -102,64 +100,53 @@ def combine_folds(
     the tracks of unknown group. "seconds" are of training, "seconds_since_start_or_resume" of everything. Raises
     UserError where a fold did not leave one prediction for each track that it tests.
     """
-    first, labels = reports[0], list(plan[0].tracks.labels)
+    first = reports[0]
     tested = [read_tested(fold, report) for fold, report in zip(plan, reports, strict=True)]
-    rows = [{"fold": str(fold.number), **row} for fold, (found, _) in zip(plan, tested, strict=True) for row in found]
-    label_ids = [labels.index(row["label"]) for row in rows]
-    scores = score_windows(
-        np.concatenate([probabilities for _, probabilities in tested]),
-        label_ids,
-        groups=[row["group"] or None for row in rows],
-        n_resamples=first["arguments"]["bootstrap_resamples"],
-    )
-    name_classes(scores, labels)
+    whole = joined(tested)
     report = {
         **{key: first[key] for key in SHARED},
         "command": command,
         "split_scheme": first["split_scheme"].partition(",")[0],
         "data": {key: value for key, value in first["data"].items() if key != "splits"},
         "trained_on_only": _count_never_tested(plan),
-        "test": {"track": scores},
-        "majority_class_accuracy": float(max(np.bincount(label_ids)) / len(label_ids)),
-        "folds": _over_folds([fold["test"]["track"] for fold in reports]),
+        "test": {"track": score_tracks(whole, first["arguments"]["bootstrap_resamples"])},
+        "majority_class_accuracy": float(max(np.bincount(whole.label_ids)) / len(whole.label_ids)),
+        "folds": over_folds([fold["test"]["track"] for fold in reports]),
         "seconds": round(sum(fold["training"]["seconds_since_start_or_resume"] for fold in reports), 1),
         "seconds_since_start_or_resume": round(sum(map(_seconds_with_everything, reports)), 1),
         "arguments": {key: value for key, value in first["arguments"].items() if key not in OF_A_FOLD},
     }
-    _write(report, rows, output_dir)
+    _write(report, tested, output_dir)
     return report
 
 
-def read_tested(fold: Fold, report: Mapping[str, Any]) -> tuple[list[dict[str, str]], np.ndarray]:
-    """The test rows of a finished fold's predictions.csv, and their `(tracks, labels)` probabilities.
+def read_tested(fold: Fold, report: Mapping[str, Any]) -> Predictions:
+    """What a finished fold says of the tracks that it tests.
 
     report: the fold's. Raises UserError where these are not the tracks that the fold tests, each once and with its
     label, or where the report is of other labels.
     """
     table, labels = fold.tracks.table, fold.tracks.labels
-    if report["data"]["labels"] != list(labels):
-        raise _damaged(fold.folder, f"report.json has other labels than {', '.join(labels)}")
     names, label_ids = table.column("track"), table.column("label")
-    expected = sorted((names[item], labels[label_ids[item]]) for item in fold.tracks.splits["test"])
-    try:
-        with (fold.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-        found = sorted((row["track"], row["label"]) for row in rows)
-        probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise _damaged(fold.folder, f"predictions.csv {'is missing' if missing else 'cannot be read'}") from error
-    if found != expected:
-        fault = f"predictions.csv does not hold the {len(expected)} tracks that are tested, each once with its label"
+    tested = read_predictions(fold.folder, WAY_OUT)["test"]
+    for file, found in ((REPORT_FILE, report["data"]["labels"]), (PREDICTIONS_FILE, tested.labels)):
+        if tuple(found) != tuple(labels):
+            raise _damaged(fold.folder, f"{file} has other labels than {', '.join(labels)}")
+    expected = sorted((names[item], label_ids[item]) for item in fold.tracks.splits["test"])
+    if sorted(zip(tested.tracks, tested.label_ids, strict=True)) != expected:
+        fault = f"{PREDICTIONS_FILE} does not hold the {len(expected)} tracks that are tested, each once with its label"
         raise _damaged(fold.folder, fault)
-    sums = probabilities.sum(1, keepdims=True)
-    if not np.allclose(sums, 1, rtol=0, atol=len(labels) * ROUNDING):
-        raise _damaged(fold.folder, "predictions.csv has a row whose probabilities do not add up to 1")
-    return rows, probabilities / sums
+    return tested
 
 
 def _damaged(folder: Path, fault: str) -> UserError:
-    return UserError(f"{folder} is damaged: its {fault}; delete that folder, and the same command runs the fold again")
+    return UserError(f"{folder} is damaged: its {fault}; {WAY_OUT}")
+
+
+def fold_folders(folder: Path) -> list[Path]:
+    """The runs of a cross-validation, in the order of their folds."""
+    found = [path for path in folder.glob("fold_*") if path.name.rpartition("_")[2].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("_")[2]))
 
 
 def _count_never_tested(plan: Sequence[Fold]) -> int:
@@ -176,7 +163,7 @@ def _seconds_with_everything(report: Mapping[str, Any]) -> float:
     return report.get("seconds_since_start_or_resume", report["training"]["seconds_since_start_or_resume"])
 
 
-def _over_folds(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def over_folds(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each metric: the value of every fold, None where it is not defined; the mean of the others; its interval.
 
     The interval is Student's t, cut to [0, 1], which no metric here leaves; None for fewer than two values. Folds share
@@ -194,16 +181,10 @@ def _over_folds(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     return found
 
 
-def _write(report: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder: Path) -> None:
-    def write_rows(beside: Path) -> None:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
+def _write(report: Mapping[str, Any], tested: Sequence[Predictions], folder: Path) -> None:
     labels, scores = report["data"]["labels"], report["test"]["track"]
     about = f"{report['recipe']}, {report['data']['source']}, {report['split_scheme']}, all folds, tracks held out"
-    write_whole(folder / "predictions.csv", write_rows)
+    write_predictions(folder / PREDICTIONS_FILE, [{"test": of_fold} for of_fold in tested])
     (folder / "report").mkdir(exist_ok=True)
     plot_confusion_matrix(scores["confusion"], labels, folder / "report" / "confusion_matrix.png", about)
     plot_per_class(scores["per_class"], labels, folder / "report" / "per_class.png", about)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hf_musiclf.errors import UserError
+
 # The disk, or what the user may put on it, is full.
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
@@ -33,6 +35,19 @@ def write_json(path: Path, content: dict[str, Any]) -> Path:
     """Write JSON that every parser reads: what is not a finite number becomes null."""
     text = json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     return write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote, None where there is no such file. Raises UserError where it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read; make it again with the command that made it") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; make it again with the command that made it")
+    return found
 
 
 def _finite(value: Any) -> Any:

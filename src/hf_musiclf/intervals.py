@@ -9,10 +9,66 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse, stats
 
-from hf_musiclf.probabilities import checked, checked_ids, id_codes, in_top
+from hf_musiclf.probabilities import checked, checked_ids, id_codes, in_top, log_losses
 
-BOOTSTRAPPED = ("accuracy", "balanced_accuracy", "macro_f1", "top_3_accuracy", "roc_auc")
+BOOTSTRAPPED = (
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "top_3_accuracy", "roc_auc",
+    "log_loss",
+)  # fmt: skip
 _PROPORTIONS = ("accuracy", "balanced_accuracy", "top_3_accuracy")
+# Scores whose resamples lie no farther apart than this differ by rounding alone.
+_SAME = 1e-12
+
+
+class Resampled(NamedTuple):
+    """Scores of all items, and of resamples of their groups: name in BOOTSTRAPPED -> number, and -> `(n_resamples,)`.
+
+    NaN where a score is not defined.
+    """
+
+    point: dict[str, float]
+    drawn: dict[str, np.ndarray]
+    n_groups: int
+
+
+def resample(probabilities, labels, groups: Sequence[Hashable], n_resamples: int = 2000, seed: int = 0) -> Resampled:
+    """Score items anew by resampling whole groups with replacement, as many as there are: the bootstrap's draws.
+
+    probabilities: `(n, classes)`. labels: `(n,)` int. groups: `(n,)` hashable ids; an item whose id is None (or NaN)
+    is its own group. The same groups and seed are the same draws, whatever the probabilities.
+
+    A class may be absent from a resample. Balanced accuracy is then the mean over the classes with support in that
+    resample, macro precision, recall and F1 over those with support or predictions, ROC AUC over those with items on
+    both sides, NaN without any. Raises ValueError as `classification_metrics` does, for groups of another length, or
+    n_resamples < 1.
+    """
+    probabilities, labels = checked(probabilities, labels)
+    codes = id_codes(checked_ids(groups, len(labels), "groups"))
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples={n_resamples} must be at least 1")
+    sums = _group_sums(probabilities, labels, codes)
+    rng, n_groups = np.random.default_rng(seed), len(sums.support)
+    point = {name: score.item() for name, score in _scores_of_resamples(np.ones((1, n_groups)), sums).items()}
+    rows = max(1, 4_000_000 // len(labels))  # a table of (rows, items) float64 stays under 32 MB
+    sizes = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)]
+    uniform = np.full(n_groups, 1 / n_groups)
+    chunks = [_scores_of_resamples(rng.multinomial(n_groups, uniform, size=size), sums) for size in sizes]
+    return Resampled(point, {name: np.concatenate([c[name] for c in chunks]) for name in BOOTSTRAPPED}, n_groups)
+
+
+def percentiles(values: np.ndarray, confidence: float = 0.95) -> list[float] | None:
+    """[low, high] of a score, or of a difference of scores, over resamples `(n_resamples,)`.
+
+    A resample without a value, NaN, is left out. None where no two resamples differ, as with fewer than two groups:
+    one point would claim that no other tracks could tell more. Raises ValueError for a confidence outside (0, 1).
+
+    >>> percentiles(np.array([0.5, 0.5, 0.5])) is None
+    True
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95")
+    values, tail = values[~np.isnan(values)], (1 - confidence) / 2
+    return np.quantile(values, [tail, 1 - tail]).tolist() if len(values) and np.ptp(values) > _SAME else None
 
 
 def bootstrap_intervals(
@@ -23,37 +79,25 @@ def bootstrap_intervals(
     Percentile bootstrap: Efron & Tibshirani 1993, ch. 13; Davison & Hinkley 1997, ch. 5. Groups as the unit: Field &
     Welsh 2007, "Bootstrapping clustered data". Ten windows of one track stay together and count as one witness.
 
-    probabilities: `(n, classes)`. labels: `(n,)` int. groups: `(n,)` hashable ids; an item whose id is None (or NaN)
-    is its own group.
+    Arguments, and resamples without some class: see `resample`. Where no two resamples differ, the percentiles collapse
+    to one point, which claims too much: None. But
 
-    - A class may be absent from a resample. Balanced accuracy is then the mean over the classes with support in that
-      resample, macro F1 over those with support or predictions, ROC AUC over those with items on both sides; a
-      resample without any is left out.
-    - Where every item is right (or every one wrong) each resample says the same and the percentiles collapse to one
-      point, which claims too much. The three accuracies then get the bound of Clopper & Pearson 1934 with n = the
-      number of groups, a group being one trial that is right if all of it is. For accuracies over groups of one size
-      it holds with at least the stated confidence; for balanced accuracy it is an approximation. Macro F1 and ROC AUC
-      at 0 or 1 have no such bound: None.
+    - where every item is right (or every one wrong), the three accuracies get the bound of Clopper & Pearson 1934 with
+      n = the number of groups, two or more, a group being one trial that is right if all of it is. For accuracies over
+      groups of one size it holds with at least the stated confidence; for balanced accuracy it is an approximation.
     - Top-3 accuracy over at most three classes is 1 by definition, and so is its interval.
-    - Fewer than two groups say nothing about the spread: None for every name.
 
-    Raises ValueError as `classification_metrics` does, for groups of another length, n_resamples < 1, or confidence
-    outside (0, 1).
+    Raises ValueError as `resample` does, or for a confidence outside (0, 1).
     """
-    probabilities, labels = checked(probabilities, labels)
-    codes = id_codes(checked_ids(groups, len(labels), "groups"))
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples={n_resamples} must be at least 1")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95")
-    n_groups = codes.max() + 1
-    if n_groups < 2:
-        return dict.fromkeys(BOOTSTRAPPED)
-    sums = _group_sums(probabilities, labels, codes)
-    point = _scores_of_resamples(np.ones((1, n_groups)), sums)
-    resampled = _resample(sums, n_resamples, seed)
-    intervals = {k: _interval(k, point[k][0], resampled[k], n_groups, confidence) for k in BOOTSTRAPPED}
-    return intervals | ({"top_3_accuracy": [1.0, 1.0]} if probabilities.shape[1] <= 3 else {})
+    found = resample(probabilities, labels, groups, n_resamples, seed)
+    intervals = {name: percentiles(found.drawn[name], confidence) for name in BOOTSTRAPPED}
+    if found.n_groups < 2:
+        return intervals
+    bound = float(stats.beta.ppf((1 - confidence) / 2, found.n_groups, 1))  # of n of n; none of n mirrors it
+    for name in _PROPORTIONS:
+        if found.point[name] in (0.0, 1.0):
+            intervals[name] = [bound, 1.0] if found.point[name] == 1.0 else [0.0, 1.0 - bound]
+    return intervals | ({"top_3_accuracy": [1.0, 1.0]} if np.shape(probabilities)[1] <= 3 else {})
 
 
 def student_interval(values: Sequence[float], confidence: float = 0.95) -> list[float] | None:
@@ -80,6 +124,7 @@ class _GroupSums(NamedTuple):
     support: np.ndarray
     predicted: np.ndarray
     in_top_3: np.ndarray  # (groups,)
+    losses: np.ndarray  # (groups,) negative log-likelihoods in nats
     auc: list
 
 
@@ -95,7 +140,8 @@ def _group_sums(probabilities: np.ndarray, labels: np.ndarray, codes: np.ndarray
         hits=table(labels, predicted == labels),
         support=table(labels),
         predicted=table(predicted),
-        in_top_3=np.bincount(codes, in_top(probabilities, labels, 3), minlength=n_groups),
+        in_top_3=np.bincount(codes, in_top(probabilities, labels, 3)),
+        losses=np.bincount(codes, log_losses(probabilities, labels)),
         auc=[_auc_tables(labels == class_id, probabilities[:, class_id], codes) for class_id in range(n_classes)],
     )
 
@@ -118,27 +164,21 @@ def _auc_tables(
     return positives.tocsr(), sparse.coo_array(halves, shape=(len(levels) + 1, n_groups)).tocsr()
 
 
-def _resample(sums: _GroupSums, n_resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """BOOTSTRAPPED scores `(n_resamples,)`, each of as many groups as there are, drawn with replacement."""
-    rng, n_groups = np.random.default_rng(seed), len(sums.support)
-    rows = max(1, 4_000_000 // int(sums.support.sum()))  # a table of (rows, items) float64 stays under 32 MB
-    sizes = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)]
-    uniform = np.full(n_groups, 1 / n_groups)
-    chunks = [_scores_of_resamples(rng.multinomial(n_groups, uniform, size=size), sums) for size in sizes]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in BOOTSTRAPPED}
-
-
 def _scores_of_resamples(counts: np.ndarray, sums: _GroupSums) -> dict[str, np.ndarray]:
     """BOOTSTRAPPED scores `(resamples,)`, group g occurring `counts[r, g]` times in resample r; NaN where undefined."""
     counts = counts.astype(np.float64)
     hits, support, predicted = (counts @ table for table in (sums.hits, sums.support, sums.predicted))
-    items = support.sum(axis=1)
+    items, either = support.sum(axis=1), support + predicted
+    ordered, pairs = _auc_fractions(counts, support, sums.auc)
     return {
         "accuracy": hits.sum(axis=1) / items,
-        "balanced_accuracy": _mean_defined(hits, support),
-        "macro_f1": _mean_defined(2 * hits, support + predicted),
+        "balanced_accuracy": _mean(hits, support, over=support),
+        "macro_precision": _mean(hits, predicted, over=either),
+        "macro_recall": _mean(hits, support, over=either),
+        "macro_f1": _mean(2 * hits, either, over=either),
         "top_3_accuracy": counts @ sums.in_top_3 / items,
-        "roc_auc": _mean_defined(*_auc_fractions(counts, support, sums.auc)),
+        "roc_auc": _mean(ordered, pairs, over=pairs),
+        "log_loss": counts @ sums.losses / items,
     }
 
 
@@ -149,20 +189,11 @@ def _auc_fractions(counts: np.ndarray, support: np.ndarray, tables: list) -> tup
     return np.stack(ordered, axis=1), support * (support.sum(axis=1, keepdims=True) - support)
 
 
-def _mean_defined(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """Mean over classes of numerator / denominator where the denominator is not 0; NaN in a row without any."""
-    defined = denominators > 0
-    ratios = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=defined)
-    number = defined.sum(axis=1)
+def _mean(numerators: np.ndarray, denominators: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Mean of numerator / denominator, 0 where that is 0 / 0, over the classes where `over` is not 0; NaN without any.
+
+    All are `(resamples, classes)`.
+    """
+    ratios = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=denominators > 0)
+    number = (over > 0).sum(axis=1)
     return np.divide(ratios.sum(axis=1), number, out=np.full(len(ratios), np.nan), where=number > 0)
-
-
-def _interval(name: str, point: float, scores: np.ndarray, n_groups: int, confidence: float) -> list[float] | None:
-    tail = (1 - confidence) / 2
-    if point in (0.0, 1.0):
-        if name not in _PROPORTIONS:
-            return None
-        bound = float(stats.beta.ppf(tail, n_groups, 1))  # Clopper-Pearson for n of n; none of n mirrors it
-        return [bound, 1.0] if point == 1.0 else [0.0, 1.0 - bound]
-    scores = scores[~np.isnan(scores)]
-    return np.quantile(scores, [tail, 1 - tail]).tolist() if len(scores) and not np.isnan(point) else None

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from hf_musiclf.intervals import bootstrap_intervals
-from hf_musiclf.probabilities import checked, checked_ids, in_top, mean_by_track
+from hf_musiclf.probabilities import checked, checked_ids, in_top, log_losses, mean_by_track
 
 
 def classification_metrics(probabilities, labels) -> dict:
@@ -37,7 +37,6 @@ def classification_metrics(probabilities, labels) -> dict:
     macro = sk.precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
     auc = [_one_class_auc(labels == class_id, probabilities[:, class_id]) for class_id in class_ids]
     defined = [value for value in auc if value is not None]
-    likelihood = np.take_along_axis(probabilities, labels[:, None], axis=1).clip(np.finfo(np.float64).eps, 1)
     return {
         "accuracy": float(np.mean(predicted == labels)),
         "balanced_accuracy": float(table[1][table[3] > 0].mean()),
@@ -46,7 +45,7 @@ def classification_metrics(probabilities, labels) -> dict:
         "macro_recall": float(macro[1]),
         "top_3_accuracy": float(np.mean(in_top(probabilities, labels, 3))),
         "roc_auc": float(np.mean(defined)) if defined else None,
-        "log_loss": float(-np.log(likelihood).mean()),
+        "log_loss": float(log_losses(probabilities, labels).mean()),
         "per_class": _per_class(*(column.tolist() for column in table), auc),
         "confusion": confusion.tolist(),
         "n": len(labels),
@@ -78,6 +77,39 @@ def score_windows(
         "window": _with_intervals(probabilities, labels, groups, bootstrap),
         "track": _with_intervals(*per_track, bootstrap),
     }
+
+
+def macro_roc(probabilities, labels) -> tuple[np.ndarray, np.ndarray] | None:
+    """The mean of the ROC curves of each class against the rest: false positive rate, mean true positive rate.
+
+    The mean is taken at each false positive rate, on both sides of a step, so that the area under the curve is the
+    mean of the classes' areas, roc_auc of `classification_metrics`. None if no class has items on both sides.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    curves = [
+        sk.roc_curve(labels == class_id, probabilities[:, class_id])[:2]
+        for class_id in range(probabilities.shape[1])
+        if 0 < (labels == class_id).sum() < len(labels)
+    ]
+    if not curves:
+        return None
+    grid = np.unique(np.concatenate([false_rate for false_rate, _ in curves]))
+    sides = np.mean([_step_sides(grid, *curve) for curve in curves], axis=0)
+    return np.repeat(grid, 2), sides.T.ravel()
+
+
+def _step_sides(grid: np.ndarray, false_rate: np.ndarray, true_rate: np.ndarray) -> np.ndarray:
+    """A curve's value left and right of each point of the grid, `(2, points)`; they differ at an upright step."""
+    places, first = np.unique(false_rate, return_index=True)
+    last = np.append(first[1:], len(false_rate)) - 1
+    before, after = true_rate[first], true_rate[last]
+    here = np.searchsorted(places, grid, "right") - 1
+    there = np.minimum(here + 1, len(places) - 1)
+    width = places[there] - places[here]
+    share = np.divide(grid - places[here], width, out=np.zeros(len(grid)), where=width > 0)
+    between = after[here] + share * (before[there] - after[here])
+    at = places[here] == grid
+    return np.stack([np.where(at, before[here], between), np.where(at, after[here], between)])
 
 
 def __getattr__(name: str):

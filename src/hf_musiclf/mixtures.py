@@ -1,37 +1,21 @@
-"""Probabilities of several models as one: labels matched by name, weighted means, weights from validation, differences.
+"""Probabilities of several models as one: weighted means, and weights from validation.
 
 Probabilities of members are `(members, n, labels)`; weights are `(members,)`, none negative, of sum 1.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hf_musiclf.errors import UserError
-from hf_musiclf.probabilities import checked, checked_ids, id_codes
+from hf_musiclf.predictions import Predictions, in_order_of
+from hf_musiclf.probabilities import checked
 
-# As `metrics.classification_metrics` clips what a model calls impossible.
+# As `probabilities.log_losses` clips what a model calls impossible.
 LEAST_LIKELIHOOD = np.finfo(np.float64).eps
 # In nats: how far fitted weights may lie above the least loss; a thousandth of what a report shows.
 TOLERANCE = 1e-6
-
-
-def label_order(labels: Sequence[str], wanted: Sequence[str], name: str = "a model") -> list[int]:
-    """Positions of the wanted names: `probabilities[..., label_order(labels, wanted)]` has its columns in their order.
-
-    name: of the model whose labels these are. Raises UserError where these are not the same names.
-
-    >>> label_order(["jazz", "blues"], ["blues", "jazz"])
-    [1, 0]
-    """
-    if sorted(labels) != sorted(wanted):
-        odd = [label for label in labels if label not in wanted] or list(labels)
-        lacking = [label for label in wanted if label not in labels]
-        told = f"knows {', '.join(odd)}, which the others do not" if set(labels) - set(wanted) else "has other labels"
-        told += f"; it lacks {', '.join(lacking)}" if lacking else ""
-        raise UserError(f"{name} {told}; models of one set of labels make an ensemble")
-    places = {label: place for place, label in enumerate(labels)}
-    return [places[label] for label in wanted]
 
 
 def checked_weights(weights: Sequence[float] | None, members: int) -> np.ndarray:
@@ -82,40 +66,47 @@ def fit_weights(probabilities, labels, max_steps: int = 10_000) -> np.ndarray:
     return min([equal, weights, *np.eye(len(equal))], key=lambda candidate: mixture_loss(likelihoods, candidate))
 
 
-def paired_differences(
-    first,
-    second,
-    labels,
-    groups: Sequence[Hashable],
-    n_resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, float | list[float] | None]:
-    """Accuracy and log loss of `first` less those of `second` on the same items, each with its interval.
+@dataclass(frozen=True)
+class Mixture:
+    """Members that were held out from the same tracks, and their weights.
 
-    first, second: `(n, labels)` probabilities. labels: `(n,)` int. groups: `(n,)` ids, None of an item on its own. The
-    percentile bootstrap of `intervals.bootstrap_intervals`, over groups, of the difference item by item: what makes an
-    item hard for both cancels out. NAME_interval is None where all groups differ by the same, as where the two are
-    right on the same items: then nothing tells of the spread. Raises ValueError as `bootstrap_intervals` does.
+    splits: name -> what each member says, in one order of tracks and labels; without validation where theirs differ.
     """
-    (first, labels), (second, _) = checked(first, labels), checked(second, labels)
-    codes = id_codes(checked_ids(groups, len(labels), "groups"))
-    sizes = np.bincount(codes)
-    counts = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), n_resamples)
-    items, tail = np.arange(len(labels)), (1 - confidence) / 2
 
-    def right(probabilities):
-        return (probabilities.argmax(1) == labels).astype(np.float64)
+    weights: np.ndarray
+    splits: Mapping[str, Sequence[Predictions]]
 
-    def loss(probabilities):
-        return -np.log(probabilities[items, labels].clip(LEAST_LIKELIHOOD, 1))
+    def mixed(self, split: str) -> Predictions:
+        """What the ensemble says of a split."""
+        members = self.splits[split]
+        return replace(members[0], probabilities=mix([member.probabilities for member in members], self.weights))
 
-    found = {}
-    for name, score in (("accuracy", right), ("log_loss", loss)):
-        difference = score(first) - score(second)
-        sums = np.bincount(codes, difference)
-        found[name] = float(difference.mean())
-        spread = np.ptp(sums / sizes) > 0
-        resampled = counts @ sums / (counts @ sizes)
-        found[f"{name}_interval"] = np.quantile(resampled, [tail, 1 - tail]).tolist() if spread else None
-    return found
+
+def make_mixture(
+    names: Sequence[str], members: Sequence[Mapping[str, Predictions]], weights: str | Sequence[float]
+) -> Mixture:
+    """Members on the same tracks.
+
+    members: of each, split -> what it says. weights: equal, fit (on validation alone), or one a member. Raises
+    UserError where tracks, groups or labels differ, of validation only where weights are to be fitted.
+    """
+    splits = {"test": _together(names, members, "test")}
+    try:
+        splits["validation"] = _together(names, members, "validation")
+    except UserError:
+        if weights == "fit":
+            raise
+    if weights == "fit":
+        held_out = splits["validation"]
+        fitted = fit_weights([member.probabilities for member in held_out], held_out[0].label_ids)
+    else:
+        fitted = checked_weights(None if weights == "equal" else weights, len(members))
+    return Mixture(fitted, splits)
+
+
+def _together(names: Sequence[str], members: Sequence[Mapping[str, Predictions]], split: str) -> list[Predictions]:
+    for name, said in zip(names, members, strict=True):
+        if split not in said:
+            raise UserError(f"{name} says nothing of {split} tracks, which weights=fit needs; take equal")
+    first = members[0][split]
+    return [in_order_of(first, said[split], (names[0], name), split) for name, said in zip(names, members, strict=True)]

@@ -117,7 +117,7 @@ def _plain(text: str) -> str:
     >>> _plain("a_b *c* [0.1, 0.2] [x](y)")
     'a_b \\\\*c\\\\* [0.1, 0.2] \\\\[x\\\\](y)'
     """
-    special = r"[\\`*<>|]|\[(?![+−]?\d)|\](?=[(:\[])|(?<!\w)_|_(?!\w)"
+    special = r"[\\`*<>|]|\[(?![+-]?\d)|\](?=[(:\[])|(?<!\w)_|_(?!\w)"
     return " ".join(re.sub(special, lambda found: f"\\{found[0]}", text).split())
 
 

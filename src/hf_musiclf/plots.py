@@ -1,8 +1,7 @@
 """Pictures of a run as PNG files: confusion, ROC curves, validation history, scores by class.
 
-Every `plot_*` writes `path` at once (beside it, then renamed) and returns it; no display is needed. Hues are those of
-Okabe & Ito, "Color Universal Design" (2008), or one hue by lightness, so that colour-blind readers tell them apart.
-Axes have a fixed size and the picture grows around them, so that long names neither overlap nor squeeze the plot.
+Every `plot_*` writes `path` at once (beside it, then renamed) and returns it; no display is needed. Axes have a fixed
+size and the picture grows around them, so that long names neither overlap nor squeeze the plot.
 """
 
 from collections.abc import Sequence
@@ -10,37 +9,16 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn import metrics as sk
 
-from hf_musiclf.files import write_whole
+from hf_musiclf.plot_style import GREY, HUES, STYLE, diagonal, line_style, logged, save
 
-# Okabe & Ito's palette without its yellow, which vanishes on white.
-_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
-_GREY = "#767676"
-_STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 2.6,
-    "text.parse_math": False,  # a label may hold a dollar sign
-}
 _BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}  # a legend to the right of its axes
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_confusion_matrix(confusion, names: Sequence[str], path, title: str = "") -> Path:
     """Counts in the cells (0 left blank), the share of the row as colour.
 
@@ -72,10 +50,10 @@ def plot_confusion_matrix(confusion, names: Sequence[str], path, title: str = ""
     bar = axes.figure.colorbar(image, cax=axes.inset_axes((1 + 0.15 / side, 0, 0.14 / side, 1)))
     bar.set_label("Share of the row")
     bar.outline.set_visible(False)
-    return _save(axes.figure, path)
+    return save(axes.figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_roc_curves(probabilities, labels, names: Sequence[str], path, title: str = "") -> Path:
     """One curve a class, that class against the rest, with its area under the curve (AUC) in the legend.
 
@@ -87,29 +65,26 @@ def plot_roc_curves(probabilities, labels, names: Sequence[str], path, title: st
         shapes = f"{probabilities.shape} for {len(labels)} labels and {len(names)} names"
         raise ValueError(f"probabilities has shape {shapes}; give (n, classes)")
     axes = _axes(4.6, 4.6)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, dashes=(2, 3))
+    diagonal(axes)
     handles = []
     for class_id, name in enumerate(names):
         positive = labels == class_id
-        style = {"color": _HUES[class_id % 7], "linestyle": _DASHES[class_id // 7 % 4], "linewidth": 1.4}
         if 0 < positive.sum() < len(positive):
             false_rate, true_rate, _ = sk.roc_curve(positive, probabilities[:, class_id])
             label = f"{sk.auc(false_rate, true_rate):.3f}  {name}"
-            handles += axes.plot(false_rate, true_rate, label=label, **style)
+            handles += axes.plot(false_rate, true_rate, label=label, **line_style(class_id))
         else:
             reason = "no items" if not positive.any() else "nothing else"
             dash = "-".center(5, "\u2007")  # figure spaces: as wide as the digits above and below
             handles += axes.plot([], [], label=f"{dash}  {name} ({reason})", color="none")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=title)
-    axes.set(xlabel="False positive rate", ylabel="True positive rate")
-    axes.grid(True)
+    axes.set(xlabel="False positive rate", ylabel="True positive rate", title=title)
     columns = -(-len(handles) // 28)  # 28 lines of legend are as high as the axes
     heading = "AUC, class against the rest"
     axes.legend(handles=handles, title=heading, ncols=columns, alignment="left", labelspacing=0.35, **_BESIDE)
-    return _save(axes.figure, path)
+    return save(axes.figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_validation(history: Sequence[dict], path, title: str = "", best_step: int | None = None) -> Path:
     """Training and validation loss, and below them the validation accuracies where there are any, against steps.
 
@@ -117,8 +92,8 @@ def plot_validation(history: Sequence[dict], path, title: str = "", best_step: i
     "eval_window_accuracy", "eval_track_accuracy". best_step: the chosen step, marked by a line. path: to a .png. The
     first entry of a step counts: the Trainer evaluates the best model once more under the number of the last step.
     """
-    losses = [("loss", "training", _HUES[0]), ("eval_loss", "validation", _HUES[1])]
-    accuracies = [("eval_window_accuracy", "windows", _HUES[2]), ("eval_track_accuracy", "whole tracks", _HUES[3])]
+    losses = [("loss", "training", HUES[0]), ("eval_loss", "validation", HUES[1])]
+    accuracies = [("eval_window_accuracy", "windows", HUES[2]), ("eval_track_accuracy", "whole tracks", HUES[3])]
     panels = [("Loss", losses)]
     if any(key in entry for key, _, _ in accuracies for entry in history):
         panels.append(("Validation accuracy", accuracies))
@@ -126,29 +101,29 @@ def plot_validation(history: Sequence[dict], path, title: str = "", best_step: i
     grid = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw={"hspace": 0.12})[:, 0]
     for axes, (ylabel, series) in zip(grid, panels, strict=True):
         for key, name, colour in series:
-            steps, values = _series(history, key)
-            if steps:
+            points = logged(history, key)
+            if len(points):
                 # A few evaluations are points joined by a line; hundreds of logged losses are a line.
-                marker = "o" if len(steps) <= 40 else ""
-                axes.plot(steps, values, color=colour, label=name, marker=marker, markersize=3.5)
+                marker = "o" if len(points) <= 40 else ""
+                axes.plot(*points.T, color=colour, label=name, marker=marker, markersize=3.5)
         if best_step is not None:
             axes.axvline(
-                best_step, color=_GREY, linewidth=1.2, dashes=(3, 2), zorder=1, label=f"chosen: step {best_step}"
+                best_step, color=GREY, linewidth=1.2, dashes=(3, 2), zorder=1, label=f"chosen: step {best_step}"
             )
         axes.set_ylabel(ylabel)
         axes.grid(True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(**_BESIDE)
         else:
-            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=_GREY, transform=axes.transAxes)
+            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=GREY, transform=axes.transAxes)
     grid[0].set_title(title)
     grid[-1].set_xlabel("Optimisation step")
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels(grid)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_per_class(per_class: Sequence[dict], names: Sequence[str], path, title: str = "") -> Path:
     """Bars of precision, recall and F1 for each class, its number of items beside its name.
 
@@ -161,33 +136,15 @@ def plot_per_class(per_class: Sequence[dict], names: Sequence[str], path, title:
     rows = np.arange(len(names))
     for index, (key, label) in enumerate((("precision", "precision"), ("recall", "recall"), ("f1", "F1"))):
         values = [entry[key] for entry in per_class]
-        axes.barh(rows + 0.25 * (index - 1), values, height=0.25, color=_HUES[(5, 0, 1)[index]], label=label)
+        axes.barh(rows + 0.25 * (index - 1), values, height=0.25, color=HUES[(5, 0, 1)[index]], label=label)
     axes.set_yticks(rows, [f"{name}  (n={entry['support']})" for name, entry in zip(names, per_class, strict=True)])
     axes.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xlabel="Score", title=title)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.legend(**_BESIDE)
-    return _save(axes.figure, path)
+    return save(axes.figure, path)
 
 
 def _axes(width: float, height: float):
-    """Axes of just this size in inches; labels lie outside, where the tight box of `_save` finds them."""
+    """Axes of just this size in inches; labels lie outside, where the tight box of `plot_style.save` finds them."""
     return Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
-
-
-def _series(history: Sequence[dict], key: str) -> tuple[list, list]:
-    first: dict = {}
-    for entry in history:
-        if key in entry and "step" in entry:
-            first.setdefault(entry["step"], entry[key])
-    steps = sorted(first)
-    return steps, [first[step] for step in steps]
-
-
-def _save(figure: Figure, path) -> Path:
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"path={path} must end in .png")
-    FigureCanvasAgg(figure)
-    style = {"dpi": 150, "bbox_inches": "tight", "pad_inches": 0.2, "facecolor": "white"}
-    return write_whole(path, lambda beside: figure.savefig(beside, format="png", **style))

@@ -53,6 +53,15 @@ def in_top(probabilities: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     return (order == labels[:, None]).any(axis=1)
 
 
+def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each label in nats, clipped at the float64 epsilon so that none is infinite.
+
+    probabilities: `(n, classes)`. labels: `(n,)` int. Returns `(n,)`.
+    """
+    likelihoods = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    return -np.log(likelihoods.clip(np.finfo(np.float64).eps, 1))
+
+
 def checked(probabilities, labels) -> tuple[np.ndarray, np.ndarray]:
     """`(n, classes)` float64 probabilities and `(n,)` int64 labels.
 

@@ -1,6 +1,5 @@
 """What a run leaves: model, report.json, pictures, predictions.csv."""
 
-import csv
 import datetime
 import platform
 import shutil
@@ -13,10 +12,10 @@ import numpy as np
 
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows
-from hf_musiclf.files import write_whole
 from hf_musiclf.launching import without_path
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
+from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.runs import MODEL_PART, Run
 
@@ -52,7 +51,11 @@ def write_report(
     report = build_report(trainer, run, tracks, training, scores)
     save_model(trainer, run.output_dir, is_main=run.is_main)
     if run.is_main:
-        write_predictions(run.output_dir / "predictions.csv", trainer.windows, probabilities, tracks.labels)
+        of_tracks = {
+            split: track_predictions(trainer.windows[split], values, tracks.labels)
+            for split, values in probabilities.items()
+        }
+        write_predictions(run.output_dir / PREDICTIONS_FILE, [of_tracks])
         draw_report(run.output_dir / "report", trainer.windows["test"], probabilities["test"], report)
     return report
 
@@ -73,6 +76,15 @@ def score_split(
     )
     for level in scores.values():
         name_classes(level, labels)
+    return scores
+
+
+def score_tracks(predictions: Predictions, n_resamples: int) -> dict[str, Any]:
+    """`metrics.score_windows` of whole tracks, with the label's name in every per-class row."""
+    scores = score_windows(
+        predictions.probabilities, predictions.label_ids, groups=predictions.groups, n_resamples=n_resamples
+    )
+    name_classes(scores, predictions.labels)
     return scores
 
 
@@ -146,22 +158,16 @@ def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
     shutil.rmtree(beside)
 
 
-def write_predictions(path: Path, windows: dict, probabilities: dict[str, np.ndarray], labels: tuple[str, ...]) -> Path:
-    """One row a track of validation and test: split, track, group, label, predicted, and each label's probability."""
-
-    def write(beside: Path) -> None:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["split", "track", "group", "label", "predicted", *labels])
-            for split, of_windows in probabilities.items():
-                ids, of_tracks = mean_by_track(of_windows, windows[split].track_of_window)
-                for track, row in zip(ids, of_tracks, strict=True):
-                    name, label = windows[split].track_names[track], labels[windows[split].label_of_track[track]]
-                    group = windows[split].group_of_track[track] or ""
-                    values = (f"{value:.6f}" for value in row)
-                    writer.writerow([split, name, group, label, labels[row.argmax()], *values])
-
-    return write_whole(path, write)
+def track_predictions(windows: EvaluationWindows, probabilities: np.ndarray, labels: tuple[str, ...]) -> Predictions:
+    """Of the whole tracks of a split. probabilities: `(windows, labels)`."""
+    tracks, of_tracks = mean_by_track(probabilities, windows.track_of_window)
+    return Predictions(
+        labels,
+        tuple(windows.track_names[track] for track in tracks),
+        tuple(windows.group_of_track[track] for track in tracks),
+        np.array([windows.label_of_track[track] for track in tracks]),
+        of_tracks,
+    )
 
 
 def draw_report(folder: Path, windows: EvaluationWindows, probabilities: np.ndarray, report: dict[str, Any]) -> None:
@@ -181,16 +187,19 @@ def draw_report(folder: Path, windows: EvaluationWindows, probabilities: np.ndar
     )
 
 
-def with_interval(scores: dict[str, Any], name: str) -> str:
-    """`0.740 [0.650, 0.830]`, the 95 % interval in brackets where there is one.
+def with_interval(scores: Mapping[str, Any], name: str, sign: str = "") -> str:
+    """`0.740 [0.650, 0.830]`, the 95 % interval in brackets where there is one. sign: "+" for a difference.
 
     >>> with_interval({"accuracy": 0.74, "accuracy_interval": [0.65, 0.83]}, "accuracy")
     '0.740 [0.650, 0.830]'
+    >>> with_interval({"accuracy": -0.0001}, "accuracy", "+")
+    '+0.000'
     """
-    value, interval = scores[name], scores.get(f"{name}_interval")
-    if value is None:
+    if scores[name] is None:
         return "not defined"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    # Rounded first, and plus 0: what is shown as 0 has no minus.
+    value, *ends = (f"{round(x, 3) + 0:{sign}.3f}" for x in (scores[name], *(scores.get(f"{name}_interval") or ())))
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def describe_report(report: dict[str, Any], folder: Path) -> str:

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import matplotlib
 from matplotlib.figure import Figure
 
-from hf_musiclf.files import write_whole
 from hf_musiclf.intervals import student_interval
-
-_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe & Ito 2008, a panel each
+from hf_musiclf.plot_style import GREY, HUES, STYLE, save
 
 
 def summarise_seeds(accuracies: Mapping[str, Sequence[Mapping[str, float]]], baseline: str | None = None) -> list[dict]:
@@ -54,6 +52,7 @@ def seeds_table(rows: Sequence[Mapping], names: Mapping[str, str], gains: Sequen
     return "\n".join(lines) + "\n"
 
 
+@matplotlib.rc_context(STYLE)
 def plot_seeds(rows: Sequence[Mapping], names: Mapping[str, str], path, chance: float) -> Path:
     """A panel a test, a line a kind of run: every seed as a point, their mean with its 95 % interval.
 
@@ -64,20 +63,19 @@ def plot_seeds(rows: Sequence[Mapping], names: Mapping[str, str], path, chance: 
     figure = Figure(figsize=(2.2 + 2.3 * len(tests), 0.42 * len(rows) + 1.2), layout="constrained")
     panels = figure.subplots(1, len(tests), sharey=True, squeeze=False)[0]
     for number, (axes, test) in enumerate(zip(panels, tests, strict=True)):
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.axvline(chance * 100, color="#767676", linewidth=1, dashes=(2, 3))
+        axes.axvline(chance * 100, color=GREY, linewidth=1, dashes=(2, 3))
         for place, row in enumerate(rows):
             scores = row["tests"][test]
             values, mean = [value * 100 for value in scores["by_seed"]], scores["mean"] * 100
-            axes.plot(values, [place + 0.22] * len(values), "o", color="#767676", alpha=0.6, markersize=3.5, mew=0)
+            axes.plot(values, [place + 0.22] * len(values), "o", color=GREY, alpha=0.6, markersize=3.5, mew=0)
             low, high = (end * 100 for end in scores["interval"] or [scores["mean"]] * 2)
-            axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, capsize=3)
+            axes.errorbar(
+                mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=HUES[number % len(HUES)], capsize=3
+            )
         axes.set(xlim=(-3, 103), xlabel="Accuracy by track, %", title=f"{test} test")
-        axes.grid(axis="x", color="#E4E4E4")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(rows)), [names[row["kind"]] for row in rows])
     panels[0].invert_yaxis()
-    FigureCanvasAgg(figure)
-    return write_whole(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=150, facecolor="white"))
+    return save(figure, path)

@@ -25,21 +25,15 @@ def describe(report: Mapping[str, Any]) -> str:
         mean = float(np.mean(member["weight"]))
         lines.append(f"  {member['name']:{width}}  ({mean:.3f}) {_line(member['test']['track'])}")
     found = report["difference_to_best_member"]
-    lines.append(
-        f"  more than {report['best_member']}, the best of them in hindsight: accuracy {_signed(found, 'accuracy')}, "
-        f"log loss {_signed(found, 'log_loss')}"
-    )
+    shown = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
+    more = ", ".join(f"{told} {with_interval(found, name, '+')}" for name, told in shown.items())
+    lines.append(f"  more than {report['best_member']}, the best of them in hindsight: {more}")
     return "\n".join([*lines, *_warnings(report)])
 
 
 def _line(scores: Mapping[str, Any]) -> str:
     shown = (f"accuracy {with_interval(scores, 'accuracy')}", f"macro F1 {with_interval(scores, 'macro_f1')}")
     return ", ".join([*shown, f"log loss {scores['log_loss']:.3f}"])
-
-
-def _signed(found: Mapping[str, Any], name: str) -> str:
-    interval = found[f"{name}_interval"]
-    return f"{found[name]:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
 
 
 def _warnings(report: Mapping[str, Any]) -> list[str]:

@@ -1,18 +1,20 @@
 """From names of runs to members with what they say of held-out tracks, and what the report tells of both."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_musiclf.arguments import DataArguments
+from hf_musiclf.crossvalidation import fold_folders
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.ensembles.folders import Member, find_member
-from hf_musiclf.ensembles.predictions import Predictions, hear, read_predictions
+from hf_musiclf.ensembles.scoring import hear
 from hf_musiclf.errors import UserError
+from hf_musiclf.files import read_json
 from hf_musiclf.inference import TrackClassifier
+from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from hf_musiclf.runs import REPORT_FILE, RUN_FILE
 
 
@@ -32,7 +34,7 @@ def parse_weights(text: str) -> str | list[float]:
 
 def find_runs(names: Sequence[str]) -> list[list[Member]]:
     """The members: `[[all of them]]`, or of cross-validations those of each fold. Raises UserError for a mixture."""
-    folds = {name: _folds_of(name) for name in names}
+    folds = {name: fold_folders(Path(name)) for name in names}
     if not any(folds.values()):
         return [[find_member(name) for name in names]]
     counts = [len(folds[name]) for name in names]
@@ -42,11 +44,6 @@ def find_runs(names: Sequence[str]) -> list[list[Member]]:
     return [
         [find_member(str(folder)) for folder in fold] for fold in zip(*(folds[name] for name in names), strict=True)
     ]
-
-
-def _folds_of(name: str) -> list[Path]:
-    found = [path for path in Path(name).glob("fold_*") if path.name.rpartition("_")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("_")[2]))
 
 
 def load_as_asked(args: DataArguments) -> Tracks:
@@ -59,26 +56,12 @@ def load_as_asked(args: DataArguments) -> Tracks:
     return load_tracks(args)
 
 
-def read_record(member: Member) -> tuple[dict[str, Any] | None, str | None]:
-    """The report of the run that left the model, and the digest of its tracks; None for what is not there."""
-    found = []
-    for file in (REPORT_FILE, RUN_FILE):
-        try:
-            found.append(json.loads((member.folder / file).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            found.append(None)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{member.name} is damaged: its {file} cannot be read") from error
-    report, run = found
-    return report, run and run.get("tracks")
-
-
 @dataclass(frozen=True)
 class Gathered:
-    """Members with what they say. facts: of each, for the report; data and the rest: of what they heard."""
+    """Members with what they say of each split. facts: of each, for the report; data and the rest: of the tracks."""
 
     members: list[Member]
-    predictions: list[Predictions]
+    predictions: list[dict[str, Predictions]]
     facts: list[dict[str, Any]]
     data: dict[str, Any]
     split_scheme: str
@@ -92,32 +75,31 @@ def gather(
 
     Raises UserError where a run was on another source, or on other splits than those of `load`.
     """
-    records, predictions = [read_record(member) for member in members], [read_predictions(member) for member in members]
-    for member, (report, _), said in zip(members, records, predictions, strict=True):
-        if said and not report:
-            raise UserError(f"{member.name} holds no report.json: its run is not finished; run its command again")
-    silent = [index for index, said in enumerate(predictions) if said is None]
+    reports = [read_json(member.folder / REPORT_FILE) for member in members]
+    digests = [(read_json(member.folder / RUN_FILE) or {}).get("tracks") for member in members]
+    silent = [member for member in members if not (member.folder / PREDICTIONS_FILE).is_file()]
+    for member, report in zip(members, reports, strict=True):
+        if member not in silent and not report:
+            raise UserError(f"{member.name} holds no {REPORT_FILE}: its run is not finished; run its command again")
     tracks = load() if silent else None
-    for member, (_, digest) in zip(members, records, strict=True):
+    for member, digest in zip(members, digests, strict=True):
         if tracks and digest and digest != tracks.digest():
             raise UserError(
                 f"{member.name} was trained on other splits than these data flags draw; pass those of its run"
             )
-    if silent:
-        models = [open_model(str(members[index].folder)) for index in silent]
-        heard = hear([members[index].name for index in silent], models, tracks)
-        for index, said in zip(silent, heard, strict=True):
-            predictions[index] = said
-    data, scheme, seed = _data_facts([report for report, _ in records if report], tracks)
+    models = [open_model(str(member.folder)) for member in silent]
+    heard = iter(hear([member.name for member in silent], models, tracks) if silent else ())
+    predictions = [next(heard) if member in silent else read_predictions(member.folder) for member in members]
+    data, scheme, seed = _data_facts([report for report in reports if report], tracks)
     facts = [
         {
             "name": member.name,
-            "probabilities_from": "audio" if index in silent else "predictions.csv",
+            "probabilities_from": "audio" if member in silent else PREDICTIONS_FILE,
             "tracks": digest,
             **{key: (report or {}).get(key) for key in ("recipe", "model", "sampling_rate", "window_seconds")},
             "shared_groups": report["leakage"]["train/test"]["group"] if report else {"items": 0, "known": 0},
         }
-        for index, (member, (report, digest)) in enumerate(zip(members, records, strict=True))
+        for member, report, digest in zip(members, reports, digests, strict=True)
     ]
     return Gathered(list(members), predictions, facts, data, scheme, seed)
 
@@ -130,8 +112,8 @@ def _data_facts(reports: Sequence[dict[str, Any]], tracks: Tracks | None) -> tup
     if reports:
         first = reports[0]
         data = {key: value for key, value in first["data"].items() if key != "splits"}
-        return data, first["split_scheme"].partition(",")[0], first["split_seed"]
+        return data, first["split_scheme"], first["split_seed"]
     source = tracks.table.source
     data = {"source": source.name, "dataset_id": source.hub_id, "task": source.task, "group": source.group_word}
     data |= {"licence": source.licence, "citation": source.citation, "labels": list(tracks.labels)}
-    return data, tracks.split_scheme.partition(",")[0], tracks.split_seed
+    return data, tracks.split_scheme, tracks.split_seed

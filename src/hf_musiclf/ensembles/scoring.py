@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from hf_musiclf.audio import audio_info, read_audio
+from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.ensembles.folders import ENSEMBLE_FILE
 from hf_musiclf.errors import UserError
 from hf_musiclf.inference import TrackClassifier, TrackScores
-from hf_musiclf.mixtures import checked_weights, label_order, mix
+from hf_musiclf.mixtures import checked_weights, mix
+from hf_musiclf.predictions import Predictions, label_order
 
 # A track that several models hear is decoded once for each sampling rate if it is no longer: 10 minutes of float32 at
 # 48 kHz are 115 MB. A longer one is read by seeking, window by window, as one model does.
@@ -68,7 +71,8 @@ class Ensemble:
         self.members = tuple(members)
         self.labels = tuple(labels or members[0].labels)
         self.orders = [
-            label_order(member.labels, self.labels, f"model {number}") for number, member in enumerate(members, 1)
+            label_order(member.labels, self.labels, ("the ensemble", f"model {number}"))
+            for number, member in enumerate(members, 1)
         ]
 
     def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> EnsembleScores:
@@ -95,3 +99,29 @@ def open_classifier(model: str, *args, **kwargs) -> TrackClassifier | Ensemble:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / ENSEMBLE_FILE} is damaged; make the ensemble again") from error
     return Ensemble([TrackClassifier(name, *args, **kwargs) for name in names], weights, labels)
+
+
+def hear(names: Sequence[str], models: Sequence[TrackClassifier], tracks: Tracks) -> list[dict[str, Predictions]]:
+    """What each model says of validation and test, by its own windows, as `TrackClassifier` scores files."""
+    track_names, label_ids = tracks.table.column("track"), tracks.table.column("label")
+    orders = [
+        label_order(model.labels, tracks.labels, ("the data", name)) for name, model in zip(names, models, strict=True)
+    ]
+    heard: list[dict[str, Predictions]] = [{} for _ in models]
+    for split in ("validation", "test"):
+        items = [int(item) for item in tracks.splits[split]]
+        said: list[list[np.ndarray]] = [[] for _ in models]
+        for item in tqdm(items, desc=f"Hearing {split}", unit="track"):
+            audio = tracks.table.rows[item]["audio"]
+            read = ReadOnce(audio)
+            for model, order, of_model in zip(models, orders, said, strict=True):
+                of_model.append(model(audio, read=read).probabilities[order])
+        for found, of_model in zip(heard, said, strict=True) if items else ():
+            found[split] = Predictions(
+                tracks.labels,
+                tuple(track_names[item] for item in items),
+                tuple(tracks.table.groups[item] for item in items),
+                np.array([label_ids[item] for item in items]),
+                np.array(of_model),
+            )
+    return heard

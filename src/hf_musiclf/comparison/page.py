@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_musiclf.comparison_plots import (
+from hf_musiclf.comparison.plots import (
     MOST_PANELS,
     plot_f1_by_label,
     plot_label_rocs,
@@ -12,8 +12,8 @@ from hf_musiclf.comparison_plots import (
     plot_validations,
     shortened,
 )
-from hf_musiclf.comparison_runs import FinishedRun, warnings
-from hf_musiclf.comparison_tables import (
+from hf_musiclf.comparison.runs import FinishedRun, warnings
+from hf_musiclf.comparison.tables import (
     DASH,
     MEASURES,
     Comparison,
@@ -21,7 +21,6 @@ from hf_musiclf.comparison_tables import (
     p_value,
     pair_blocks,
     score_table,
-    signed,
     speed_of,
 )
 from hf_musiclf.errors import UserError
@@ -44,13 +43,12 @@ def write_comparison(comparison: Comparison, folder: Path, command: str) -> tupl
 
 def draw(comparison: Comparison, folder: Path) -> dict[str, tuple[Path, ...]]:
     """The pictures by what they show."""
-    runs = comparison.runs
-    first, names = runs[0], [run.name for run in runs]
-    probabilities = [run.probabilities for run in runs]
+    runs, first = comparison.runs, comparison.runs[0].tested
+    names, probabilities = [run.name for run in runs], [run.tested.probabilities for run in runs]
     drawn = {
         "confusion": tuple(
             plot_confusion_matrix(
-                run.confusion, [shortened(label) for label in run.labels], folder / f"confusion_{number}.png",
+                run.confusion, [shortened(label) for label in first.labels], folder / f"confusion_{number}.png",
                 shortened(run.name),
             )
             for number, run in enumerate(runs, 1)
@@ -61,7 +59,7 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, tuple[Path, ...]]:
         path = folder / "roc_by_label.png"
         drawn["label_roc"] = (plot_label_rocs(probabilities, first.label_ids, first.labels, names, path),)
     f1 = [[row["f1"] for row in per_label(run)] for run in runs]
-    support = [row["support"] for row in per_label(first)]
+    support = [row["support"] for row in per_label(runs[0])]
     drawn["f1"] = (plot_f1_by_label(f1, support, first.labels, names, folder / "f1_by_label.png"),)
     histories = [[part["training"]["history"] for part in run.trainings] for run in runs]
     drawn["validation"] = (plot_validations(histories, names, folder / "validation.png"),)
@@ -71,21 +69,21 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, tuple[Path, ...]]:
 def per_label(run: FinishedRun) -> list[Mapping[str, Any]]:
     """The report's rows of each label, in the order of the run's labels."""
     rows = {row["label"]: row for row in run.scores["per_class"]}
-    return [rows[label] for label in run.labels]
+    return [rows[label] for label in run.tested.labels]
 
 
 def page(comparison: Comparison, drawn: Mapping[str, tuple[Path, ...]], command: str) -> list[Block]:
     """Everything that the page says, the title first."""
-    runs = comparison.runs
-    first, names = runs[0], ", ".join(run.name for run in runs)
-    word, n_tracks = first.report["data"]["group"], len(first.tracks)
+    runs, first = comparison.runs, comparison.runs[0].tested
+    names, data = ", ".join(run.name for run in runs), runs[0].report["data"]
     n_groups = len(set(first.groups) - {None}) + first.groups.count(None)
     found = tuple(warnings(runs))
     blocks: list[Block] = [
-        Heading(f"{len(runs)} models on {first.report['data']['source']}", 1),
+        Heading(f"{len(runs)} models on {data['source']}", 1),
         Paragraph(
-            f"{n_tracks} test tracks of {len(first.labels)} labels, the same for every model, scored as wholes. "
-            f"In brackets, 95 % intervals by the bootstrap over {n_groups} {word}s ({comparison.n_resamples:,} times)."
+            f"{len(first.tracks)} test tracks of {len(first.labels)} labels, the same for every model, scored as "
+            f"wholes. In brackets, 95 % intervals by the bootstrap over {n_groups} {data['group']}s "
+            f"({comparison.n_resamples:,} times)."
         ),
         *([Notes(found)] if found else []),
         Heading("Scores"),
@@ -94,7 +92,7 @@ def page(comparison: Comparison, drawn: Mapping[str, tuple[Path, ...]], command:
             "Minutes are of training alone, since start or resume, and windows a second are of the machine that "
             f"each run had: they compare models only where that is the same. {DASH}: not recorded."
         ),
-        *pair_blocks(comparison, word),
+        *pair_blocks(comparison, data["group"]),
         Heading("Confusion matrices"),
         Pictures(drawn["confusion"], tuple(f"Confusion matrix of {run.name}" for run in runs)),
         Heading("ROC curves"),
@@ -133,6 +131,6 @@ def describe(comparison: Comparison) -> str:
     names = [run.name for run in comparison.runs]
     for pair in comparison.pairs:
         first, second = (shortened(names[index]) for index in pair["pair"])
-        p = f"McNemar's p {p_value(pair['mcnemar']['p'])}"
-        table.append(f"{second} against {first}: accuracy {signed(pair['accuracy'])}, {p}")
+        gain, p = with_interval(pair, "accuracy", "+"), p_value(pair["mcnemar"]["p"])
+        table.append(f"{second} against {first}: accuracy {gain}, McNemar's p {p}")
     return "\n".join([*table, *(f"note: {line}" for line in warnings(comparison.runs))])

@@ -5,30 +5,16 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
-from hf_musiclf.comparison import macro_roc
-from hf_musiclf.files import write_whole
+from hf_musiclf.metrics import macro_roc
+from hf_musiclf.plot_style import GREY, HUES, STYLE, diagonal, line_style, logged, save
 
-_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
-_GREY = "#767676"
-_STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name may hold a dollar sign
-}
 NAME_CHARACTERS = 40
 # Panels of one label each: beyond this many they are too many to read.
 MOST_PANELS = 24
+TICKS = (0, 0.5, 1)
 
 
 def shortened(name: str, characters: int = NAME_CHARACTERS) -> str:
@@ -41,7 +27,7 @@ def shortened(name: str, characters: int = NAME_CHARACTERS) -> str:
     return name if len(name) <= characters else f"{name[:half]}…{name[half + 1 - characters :]}"
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_macro_roc(probabilities: Sequence[np.ndarray], labels, names: Sequence[str], path) -> Path:
     """A curve a model, the mean of its labels' curves, with the area under it.
 
@@ -49,17 +35,17 @@ def plot_macro_roc(probabilities: Sequence[np.ndarray], labels, names: Sequence[
     """
     figure = _figure(5.6, 5.2 + 0.22 * len(names))
     axes = figure.subplots()
-    _square(axes)
+    diagonal(axes)
     axes.set(xlabel="False positive rate", ylabel="True positive rate, mean over labels")
     for number, (rows, name) in enumerate(zip(probabilities, names, strict=True)):
         curve = macro_roc(rows, labels)
         told = f"{sk.auc(*curve):.3f}" if curve else "not defined"
         axes.plot(*(curve or ([], [])), label=f"{told}  {shortened(name)}", **_line(number, len(names)))
     _legend(figure, axes, "Area under the curve, macro average")
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_label_rocs(
     probabilities: Sequence[np.ndarray], labels, label_names: Sequence[str], names: Sequence[str], path
 ) -> Path:
@@ -70,8 +56,9 @@ def plot_label_rocs(
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for class_id, (axes, label) in enumerate(zip(panels, label_names, strict=False)):
         positive = np.asarray(labels) == class_id
-        _square(axes, ticks=(0, 0.5, 1))
-        axes.set_title(f"{shortened(label, 16)} (n={positive.sum()})", fontsize=8)
+        diagonal(axes)
+        axes.set(xticks=TICKS, yticks=TICKS, xticklabels=TICKS, yticklabels=TICKS)
+        axes.set_title(f"{shortened(label, 16)} (n={positive.sum()})", fontsize=8, pad=4)
         for number, (scores, name) in enumerate(zip(probabilities, names, strict=True)):
             both = 0 < positive.sum() < len(positive)
             curve = sk.roc_curve(positive, scores[:, class_id])[:2] if both else ([], [])
@@ -84,10 +71,10 @@ def plot_label_rocs(
     for axes in panels[: len(label_names) : columns]:
         axes.set_ylabel("True positive rate")
     _legend(figure, panels[0])
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_f1_by_label(
     f1: Sequence[Sequence[float]], support: Sequence[int], label_names: Sequence[str], names: Sequence[str], path
 ) -> Path:
@@ -103,24 +90,24 @@ def plot_f1_by_label(
     thickness = each / (each * len(names) + 0.16)
     for number, (values, name) in enumerate(zip(f1, names, strict=True)):
         shift = (number - (len(names) - 1) / 2) * thickness
-        hatch = ("", "////", "....", "xxxx")[number // len(_HUES) % 4]
-        style = {"color": _HUES[number % len(_HUES)], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+        hatch = ("", "////", "....", "xxxx")[number // len(HUES) % 4]
+        style = {"color": HUES[number % len(HUES)], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         axes.barh(places + shift, values, height=thickness, label=shortened(name), **style)
     axes.set_yticks(places, [f"{shortened(label)} (n={n})" for label, n in zip(label_names, support, strict=True)])
     axes.set(xlim=(0, 1), ylim=(len(label_names) - 0.5, -0.5), xlabel="F1")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     _legend(figure, axes)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def plot_validations(histories: Sequence[Sequence[Sequence[Mapping]]], names: Sequence[str], path) -> Path:
     """Validation loss and accuracy of whole tracks against epochs, a colour a run.
 
     histories: by run, by training, the Trainer's `state.log_history`; of several, which are the folds of a
     cross-validation, each is a faint line and their mean a strong one, as far as all go. names: of the runs. path: to a
-    .png. The first entry of a step counts, as in `plots.plot_validation`.
+    .png. The first entry of a step counts, as in `plot_style.logged`.
     """
     figure = _figure(6.4, 5.4 + 0.22 * len(names))
     panels = figure.subplots(2, sharex=True)
@@ -129,57 +116,31 @@ def plot_validations(histories: Sequence[Sequence[Sequence[Mapping]]], names: Se
         axes.set_ylabel(told)
         axes.grid(True)
         for number, (trainings, name) in enumerate(zip(histories, names, strict=True)):
-            lines, style = [_series(history, key) for history in trainings], _line(number, len(names))
+            lines, style = [logged(history, key, "epoch") for history in trainings], _line(number, len(names))
             for points in lines if len(lines) > 1 else []:
                 axes.plot(*points.T, **{**style, "linewidth": 0.8, "alpha": 0.3})
             whole = min(map(len, lines), default=0)
             mean = np.mean([points[:whole] for points in lines], axis=0) if whole else np.empty((0, 2))
             axes.plot(*mean.T, marker="o" if whole <= 15 else "", markersize=3.5, label=shortened(name), **style)
         if not any(key in entry for trainings in histories for history in trainings for entry in history):
-            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=_GREY, transform=axes.transAxes)
+            axes.text(0.5, 0.5, "nothing was logged", ha="center", color=GREY, transform=axes.transAxes)
     panels[1].set_xlabel("Epoch")
     _legend(figure, panels[0])
-    return _save(figure, path)
-
-
-def _series(history: Sequence[Mapping], key: str) -> np.ndarray:
-    """Epochs and values, `(points, 2)`."""
-    first: dict[int, tuple[float, float]] = {}
-    for entry in history:
-        if entry.get(key) is not None and "step" in entry and "epoch" in entry:
-            first.setdefault(entry["step"], (entry["epoch"], entry[key]))
-    return np.array([first[step] for step in sorted(first)]).reshape(-1, 2)
+    return save(figure, path)
 
 
 def _line(number: int, count: int) -> dict:
     """Of one of `count` runs: each is thinner than those below it, so that equal curves are seen."""
-    dash = _DASHES[number // len(_HUES) % len(_DASHES)]
-    width = np.linspace(1.4 + 0.4 * min(count - 1, 5), 1.4, count)[number]
-    return {"color": _HUES[number % len(_HUES)], "linestyle": dash, "linewidth": width}
+    widths = np.linspace(1.4 + 0.4 * min(count - 1, 5), 1.4, count)
+    return {**line_style(number), "linewidth": widths[number]}
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Of this size in inches; `_save` cuts it to what is drawn."""
+    """Of this size in inches; `save` cuts it to what is drawn."""
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _square(axes, ticks: Sequence[float] | None = None) -> None:
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, dashes=(2, 3))
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.grid(True)
-    if ticks:
-        axes.set(
-            xticks=ticks, yticks=ticks, xticklabels=map("{:g}".format, ticks), yticklabels=map("{:g}".format, ticks)
-        )
 
 
 def _legend(figure: Figure, axes, title: str | None = None) -> None:
     """Below the picture, where a long name has room."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", title=title, alignment="left", labelspacing=0.3)
-
-
-def _save(figure: Figure, path) -> Path:
-    FigureCanvasAgg(figure)
-    style = {"dpi": 150, "bbox_inches": "tight", "pad_inches": 0.15, "facecolor": "white"}
-    return write_whole(Path(path), lambda beside: figure.savefig(beside, format="png", **style))

@@ -1,0 +1,190 @@
+"""Finished runs side by side: all figures of a comparison, and the tables that show them."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from hf_musiclf.comparison.runs import FinishedRun
+from hf_musiclf.intervals import bootstrap_intervals
+from hf_musiclf.pages import Block, Heading, Paragraph, Table
+from hf_musiclf.report import with_interval
+from hf_musiclf.significance import holm, mcnemar, paired_differences
+
+MEASURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_precision": "precision, macro",
+    "macro_recall": "recall, macro",
+    "macro_f1": "F1, macro",
+    "roc_auc": "ROC AUC, macro, one against the rest",
+    "log_loss": "log loss, nats",
+}
+DASH = "–"
+# All pairs of as many runs; of more, each is compared with the baseline.
+FEW = 4
+TRACKS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """runs: in one order of tracks and labels. scores: by run, of whole test tracks, with NAME_interval for each of
+    MEASURES. pairs: of each two runs that are compared, see `compare_pairs`. n_resamples: of the bootstrap."""
+
+    runs: tuple[FinishedRun, ...]
+    scores: tuple[Mapping[str, Any], ...]
+    pairs: tuple[Mapping[str, Any], ...]
+    n_resamples: int
+
+
+def compare_runs(runs: Sequence[FinishedRun], baseline: int | None = None) -> Comparison:
+    """All figures of these runs, which are as `runs.read_runs` gives them.
+
+    baseline: the run that all others are compared with; None: all pairs of few runs, else the first run. Scores are the
+    reports' own, with intervals for those that older reports give without.
+    """
+    n_resamples = max(run.report["arguments"]["bootstrap_resamples"] for run in runs)
+    scores = []
+    for run in runs:
+        said = run.tested
+        found = bootstrap_intervals(said.probabilities, said.label_ids, said.groups, n_resamples)
+        scores.append({f"{name}_interval": interval for name, interval in found.items()} | dict(run.scores))
+    if baseline is None and len(runs) <= FEW:
+        pairs = list(combinations(range(len(runs)), 2))
+    else:
+        pairs = [(baseline or 0, other) for other in range(len(runs)) if other != (baseline or 0)]
+    return Comparison(tuple(runs), tuple(scores), tuple(compare_pairs(runs, pairs, n_resamples)), n_resamples)
+
+
+def compare_pairs(
+    runs: Sequence[FinishedRun], pairs: Sequence[tuple[int, int]], n_resamples: int
+) -> list[dict[str, Any]]:
+    """For each pair of runs, (first, second) by number, how much better the second is on the same tracks.
+
+    Returns dicts: "pair"; what `paired_differences` finds, second less first; "mcnemar"; and "p_holm", its p among
+    those of all these pairs.
+    """
+    found = []
+    for first, second in pairs:
+        one, other = runs[first].tested, runs[second].tested
+        truth = one.label_ids
+        gains = paired_differences(other.probabilities, one.probabilities, truth, one.groups, n_resamples)
+        test = mcnemar(one.predicted == truth, other.predicted == truth)
+        found.append({"pair": (first, second), **gains, "mcnemar": test})
+    for row, p in zip(found, holm([row["mcnemar"]["p"] for row in found]), strict=True):
+        row["p_holm"] = p
+    return found
+
+
+def score_table(comparison: Comparison) -> Table:
+    """A column a run, a row a fact or a score."""
+    runs = comparison.runs
+    facts = [facts_of(run) for run in runs]
+    rows = [(key, *(fact[key] for fact in facts)) for key in facts[0]]
+    scores = [
+        (told, *(with_interval(scores, name) if name in scores else DASH for scores in comparison.scores))
+        for name, told in MEASURES.items()
+    ]
+    speeds = [speed_of(run) for run in runs]
+    rows += scores + [(key, *(speed[key] for speed in speeds)) for key in speeds[0]]
+    return Table(("", *(run.name for run in runs)), tuple(rows))
+
+
+def facts_of(run: FinishedRun) -> dict[str, str]:
+    report, model = run.report, run.report.get("model")
+    folds = f", {len(report['folds']['accuracy']['values'])} folds" if "folds" in report else ""
+    found = dict.fromkeys(("model", "weights", "parameters", "of them trained", "split", "training seed"), DASH)
+    found["split"] = f"{report['split_scheme']}{folds}, seed {report['split_seed']}"
+    if model is None:
+        return found | {"model": f"ensemble of {len(report.get('members', ()))}"}
+    return found | {
+        "model": model["class"].partition("For")[0] or model["class"],
+        "weights": f"from {model['base_model']}" if model["base_model"] else model["start"],
+        "parameters": f"{model['parameters']:,}",
+        "of them trained": f"{model['trainable']:,}",
+        "training seed": f"{report['seed']}",
+    }
+
+
+def speed_of(run: FinishedRun) -> dict[str, str]:
+    seconds = run.report.get("seconds", run.report.get("training", {}).get("seconds_since_start_or_resume"))
+    devices = sorted({part["training"]["device"] for part in run.trainings})
+    rates = [_evaluation_rate(part) for part in run.trainings]
+    known = bool(rates) and None not in rates
+    return {
+        "minutes of training": DASH if seconds is None else f"{seconds / 60:.{1 if seconds >= 60 else 2}f}",
+        "device": ", ".join(devices) or DASH,
+        "windows a second in evaluation": f"{statistics.median(rates):,.0f}" if known else DASH,
+    }
+
+
+def _evaluation_rate(report: Mapping[str, Any]) -> float | None:
+    """Windows a second of a run's evaluations on validation, None where that is not known.
+
+    A frozen backbone may have been run once, before: what Trainer then counts are embeddings.
+    """
+    arguments, history = report["arguments"], report["training"]["history"]
+    asked = (arguments.get(name) for name in ("train_layers", "train_windows", "cache_embeddings"))
+    logged = [entry["eval_samples_per_second"] for entry in history if "eval_samples_per_second" in entry]
+    return statistics.median(logged) if logged and tuple(asked) != ("head", "all", True) else None
+
+
+def pair_blocks(comparison: Comparison, word: str) -> list[Block]:
+    """The paired differences, and how to read them."""
+    names, pairs = [run.name for run in comparison.runs], comparison.pairs
+    head = ("second against first", "accuracy", "F1, macro", "only the first right", "only the second right")
+    rows = []
+    for pair in pairs:
+        first, second = pair["pair"]
+        gains = (with_interval(pair, name, "+") for name in ("accuracy", "macro_f1"))
+        test = pair["mcnemar"]
+        cells = *gains, str(test["only_first"]), str(test["only_second"]), p_value(test["p"]), p_value(pair["p_holm"])
+        rows.append((f"{names[second]} against {names[first]}", *cells))
+    notes = (
+        f"Differences are second minus first, with 95 % intervals from the same resampled {word}s for both models. "
+        "None stands where no resample tells them apart, as where both are right on the same tracks: others might. "
+        f"McNemar's exact test takes tracks for independent: where one {word} has several, trust the intervals. "
+        "Neither knows of other seeds: how much a model gains by chance in training, only more runs tell."
+    )
+    if len(pairs) > 1:
+        notes += f" Holm's p holds for all {len(pairs)} pairs together; the intervals are of each pair by itself."
+    shown = None if len(pairs) > 1 else -1  # of one pair Holm's p is McNemar's
+    table = Table((*head, "McNemar's p", "Holm's p")[:shown], tuple(row[:shown] for row in rows))
+    return [Heading("Differences"), table, Paragraph(notes)]
+
+
+def p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def disagreement(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """How far the models are apart on each track: the mean total variation of their pairs, `(tracks,)` in [0, 1].
+
+    probabilities: by model, two or more of `(tracks, classes)`.
+    """
+    return np.mean([np.abs(one - other).sum(axis=1) / 2 for one, other in combinations(probabilities, 2)], axis=0)
+
+
+def disagreement_blocks(runs: Sequence[FinishedRun]) -> list[Block]:
+    """The tracks on which the models' probabilities are farthest apart, and what each says of them."""
+    first, predicted = runs[0].tested, [run.tested.predicted for run in runs]
+    apart = disagreement([run.tested.probabilities for run in runs])
+    order = [item for item in np.argsort(-apart, kind="stable") if np.ptp([said[item] for said in predicted])]
+    if not order:
+        return [Paragraph("The models give every track the same label.")]
+    rows = []
+    for item in order[:TRACKS_SHOWN]:
+        label = first.label_ids[item]
+        answers = [_answer(run.tested.probabilities[item], label, first.labels) for run in runs]
+        rows.append((first.tracks[item], first.groups[item] or DASH, first.labels[label], *answers))
+    head = ("track", runs[0].report["data"]["group"], "label", *(run.name for run in runs))
+    count = f"{len(order)} of {len(first.tracks)} tracks get different labels; those whose probabilities differ most:"
+    return [Paragraph(count), Table(head, tuple(rows))]
+
+
+def _answer(probabilities: np.ndarray, label: int, labels: Sequence[str]) -> str:
+    said = probabilities.argmax()
+    return f"{'✓' if said == label else '✗'} {labels[said]} {probabilities[said]:.2f}"
