@@ -42,6 +42,11 @@ NAMES = {
 }
 TESTS = {"test_biased": "biased", "test": "unbiased", "test_silent": "no tone", "test_misleading": "misleading"}
 GAINS = ("unbiased", "no tone", "misleading")  # tests whose gains over cross-entropy have columns of their own
+OF_LOSSES = {  # flag -> losses that take it
+    "debias_alpha": ("poe", "poe_ce", "mixture"),
+    "cross_entropy_weight": ("poe_ce",),
+    "entropy_penalty": ("learned_mixin",),
+}
 SAMPLING_RATE = 16_000  # Hz, of the rendered corpus
 DEFAULTS = dict(
     # data
@@ -112,6 +117,22 @@ def load_clean(args, cache: Path):
     return load_tracks(data_args, verbose=False).table
 
 
+def flags_of(name: str, flags: list[str]) -> list[str]:
+    """What to parse for a kind of run: the user's flags but those of other losses, and its own loss.
+
+    Flags of a weak model, refused where there is none, are for those of the losses that have one.
+    """
+    loss = "poe" if name in (NO_SHORTCUT, "none") else name
+    kept, skips = [], False
+    for word in flags:
+        flag = word.partition("=")[0].removeprefix("--")
+        if skips or (flag in OF_LOSSES and loss not in OF_LOSSES[flag]):
+            skips = not skips and "=" not in word  # its value follows
+        else:
+            kept.append(word)
+    return [*kept, f"--debias={loss}"]
+
+
 def train_once(name: str, seed: int, tracks, args, flags, cache: Path) -> dict:
     """One training by the library's own path: accuracy by track on every test, and what the weak model says."""
     from transformers import PrinterCallback
@@ -122,13 +143,10 @@ def train_once(name: str, seed: int, tracks, args, flags, cache: Path) -> dict:
     from hf_musiclf.runs import start_run
     from hf_musiclf.stages import make_trainer
 
-    loss = "none" if name == NO_SHORTCUT else name
     folder = args.output_dir / "runs" / f"seed_{seed}" / name
     own = [f"--output_dir={folder}", f"--cache_dir={cache}", f"--seed={seed}"]
-    # Flags of a weak model, refused where there is none, are for those of the losses that have one.
-    own.append(f"--debias={'poe' if loss == 'none' else loss}")
-    data_args, model_args, training_args = parse_recipe(DEFAULTS, [*flags, *own])
-    training_args.debias = loss
+    data_args, model_args, training_args = parse_recipe(DEFAULTS, [*flags_of(name, flags), *own])
+    training_args.debias = "none" if name == NO_SHORTCUT else name
     run, started = start_run(__file__, data_args, model_args, training_args), time.monotonic()
     window = data_args.window_seconds
     loaded = load_classifier(model_args, tracks.labels, window, "efficientat", verbose=False)
@@ -207,6 +225,7 @@ def by_test(accuracy: dict) -> dict[str, float]:
 def main(argv=None) -> dict:
     args, flags = parse_args(argv)
 
+    from hf_musiclf.arguments import parse_recipe
     from hf_musiclf.data.synthetic import GENRES
     from hf_musiclf.errors import UserError
     from hf_musiclf.files import write_json, write_whole
@@ -215,6 +234,8 @@ def main(argv=None) -> dict:
 
     if args.seeds < 1 or not 0 <= args.rate <= 1:
         raise UserError(f"seeds={args.seeds}, rate={args.rate}: needs 1 seed or more, and a rate in [0, 1]")
+    for name in args.debias:  # what is wrong is told before anything is rendered
+        parse_recipe(DEFAULTS, [*flags_of(name, flags), f"--output_dir={args.output_dir}"])
     found = run_all(args, flags)
     accuracies = {name: [by_test(runs[seed]["accuracy"]) for seed in runs] for name, runs in found.items()}
     with_weak = next((runs for runs in found.values() if all("weak" in run for run in runs.values())), None)

@@ -91,7 +91,7 @@ def alone(small, tmp_path_factory):
         (dict(debias="poe", weak_epochs=0), r"weak_epochs=0\.0 must be above 0"),
         (dict(debias="poe", weak_epochs="inf"), r"weak_epochs=inf must be above 0"),
         (dict(debias="poe", weak_learning_rate=0), r"weak_learning_rate=0\.0 must be above 0"),
-        (dict(debias="poe", weak_layers=0), r"weak_layers=0 must be 1 or more"),
+        (dict(debias="poe", weak_layers=-1), r"weak_layers=-1 must be 0, for all of them, or more"),
         (dict(debias="poe", weak_folds=1), r"weak_folds=1 must be 0 or 2 and more"),
         (dict(debias="poe", weak_folds=-2), r"weak_folds=-2 must be 0 or 2 and more"),
         (

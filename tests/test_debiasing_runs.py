@@ -191,6 +191,19 @@ def test_fsdp_is_refused_before_anything_trains(by, changes, small, tmp_path, mo
         make_debiasing(loaded, tracks, data_args, args)
 
 
+@pytest.mark.parametrize("changes", [dict(weak_training="joint"), dict(debias="learned_mixin")], ids=["joint", "gate"])
+def test_what_learns_beside_takes_a_process_a_gpu_and_no_deepspeed(
+    changes, small, tmp_path, monkeypatch
+):
+    _, loaded, tracks, data_args, args = parts_of_a_run(small, tmp_path / "run", **{"debias": "poe", **changes})
+    args._n_gpu = 2
+    with pytest.raises(UserError, match="need a process a GPU; use accelerate launch"):
+        make_debiasing(loaded, tracks, data_args, args)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match="do not go with DeepSpeed; use poe"):
+        make_debiasing(loaded, tracks, data_args, args)
+
+
 def test_a_track_too_short_for_the_model_is_named_before_anything_trains(small, tmp_path):
     corpus = tmp_path / "synthetic"
     shutil.copytree(small, corpus)

@@ -17,14 +17,20 @@ from debiased_runs import (
     trainer_of_a_run,
     write_small_corpus,
 )
-from recipe_runs import Killed, dies_in_step
-from transformers import set_seed
+from recipe_runs import WAV2VEC2, Killed, dies_in_step
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+    set_seed,
+)
 
 from hf_musiclf import experts
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.experts import ABOUT_FILE, make_debiasing
 from hf_musiclf.files import write_whole
+from hf_musiclf.models.efficientat import EfficientAtModel
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
 
@@ -122,6 +128,40 @@ def test_a_weak_model_learns_at_its_own_rate(small, tmp_path):
     began = load_classifier(ModelArguments(model=str(start)), ("a", "b", "c"), 1.28, still.members[0].family).model
     for key, value in began.audio_spectrogram_transformer.state_dict().items():
         torch.testing.assert_close(state_of(still)[f"audio_spectrogram_transformer.{key}"], value, atol=1e-9, rtol=0)
+
+
+def test_a_weak_model_of_another_rate_is_trained_on_what_it_hears_beside_the_main_one(small, tmp_path, monkeypatch):
+    """It hears 16 kHz resampled to its 32, and not the file read at 32: a network tells the two apart."""
+    forward, heard = EfficientAtModel.forward, {True: set(), False: set()}
+
+    def listen(self, input_values, *args, **kwargs):
+        heard[self.training] |= {hash(item.numpy().tobytes()) for item in input_values}
+        return forward(self, input_values, *args, **kwargs)
+
+    monkeypatch.setattr(EfficientAtModel, "forward", listen)
+    changes = dict(debias="poe", train_windows="all", cache_dir=tmp_path / "cache", **CONVOLUTIONAL)
+    _, loaded, tracks, data_args, args = parts_of_a_run(small, tmp_path / "run", **changes)
+    make_debiasing(loaded, tracks, data_args, args).speak("train")
+    assert len(heard[True]) > 60 and heard[True] == heard[False]
+
+
+def test_a_weak_checkpoint_brings_its_own_family(small, tmp_path):
+    """A wav2vec 2.0 beside an AST, named by its folder alone."""
+    start, config = tmp_path / "start", json.loads(WAV2VEC2["weak_model_config"])
+    model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**config))
+    model.save_pretrained(start)
+    Wav2Vec2FeatureExtractor().save_pretrained(start)
+    weak = made(small, tmp_path, weak_model=start, weak_model_config=None)
+    assert weak.members[0].family == "wav2vec2"
+
+
+@pytest.mark.parametrize("rate, of_gate", [(None, 2e-3), (0.5, 2e-3)])
+def test_the_gate_learns_at_the_main_rate_whatever_that_of_the_weak_model(rate, of_gate, small, tmp_path):
+    changes = dict(debias="learned_mixin", weak_learning_rate=rate, learning_rate=2e-3, cache_dir=tmp_path / "cache")
+    trainer = trainer_of_a_run(small, tmp_path / "run", **changes)
+    groups = trainer.create_optimizer().param_groups
+    gate = {id(parameter) for parameter in trainer.pair.gate.parameters()}
+    assert {group["lr"] for group in groups if gate & {id(parameter) for parameter in group["params"]}} == {of_gate}
 
 
 # Kept

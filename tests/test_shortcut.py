@@ -121,6 +121,22 @@ def test_the_experiment_leaves_table_report_and_picture_and_goes_on_where_it_sto
         script.main([*argv, "--level_db", "-10"])
 
 
+@pytest.mark.parametrize("kind", ["no_shortcut", "none", "poe", "mixture", "learned_mixin"])
+def test_a_flag_of_one_loss_is_for_that_loss_alone(script, kind):
+    flags = ["--entropy_penalty", "0.1", "--weak_epochs", "2", "--cross_entropy_weight=3", "--debias_alpha", "0.5"]
+    kept = script.flags_of(kind, flags)
+    assert kept[: kept.index("--weak_epochs")] == (["--entropy_penalty", "0.1"] if kind == "learned_mixin" else [])
+    assert not any(word.startswith("--cross_entropy_weight") for word in kept)
+    assert ("--debias_alpha" in kept) == ("0.5" in kept) == (kind != "learned_mixin")
+    assert kept[-1] == f"--debias={'poe' if kind in ('no_shortcut', 'none') else kind}"
+
+
+def test_a_mistyped_flag_is_told_before_anything_is_rendered(script, tmp_path):
+    with pytest.raises(ValueError, match="weak_epochs"):
+        script.main(["--output_dir", str(tmp_path / "out"), "--weak_epoch", "3"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_training_is_biased_and_every_test_is_of_the_same_unheard_tracks(script, tmp_path):
     args, _ = script.parse_args(["--artists_per_genre", "4", "--track_seconds", "0.5"])
     table = script.load_clean(args, tmp_path)

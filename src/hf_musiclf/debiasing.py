@@ -213,7 +213,7 @@ class Debiasing:
         loss = DEBIAS_LOSSES[args.debias]
         losses = loss(outputs["logits"], labels, weak_logits, alpha, smoothing, reduction="none", **extra)
         if self.joint:
-            losses = losses + cross_entropy(weak_logits, labels, reduction="none")
+            losses = losses + cross_entropy(weak_logits, labels, smoothing=smoothing, reduction="none")
         return losses
 
     def describe(self, logits: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.utils import parse_flag_from_env, reduce
-from transformers import AutoConfig, set_seed
+from transformers import AutoConfig, PreTrainedConfig, set_seed
 
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
 from hf_musiclf.balancing import class_weights
@@ -31,7 +31,7 @@ from hf_musiclf.reach import only_local
 from hf_musiclf.splits import grouped_folds
 from hf_musiclf.training import MusicTrainer
 
-FORMAT = 1  # of what is kept; a change trains anew
+FORMAT = 2  # of what is kept; a change trains anew
 ABOUT_FILE = "weak.json"
 # The arguments that a weak model follows from, beside its start and its tracks.
 FOLLOWS_FROM = (
@@ -39,7 +39,7 @@ FOLLOWS_FROM = (
     "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "max_grad_norm",
     "label_smoothing_factor", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "freeze_batch_norm",
     "mixed_precision", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last",
-    "world_size", "seed", "data_seed",
+    "world_size", "seed", "data_seed", "train_sampling_strategy", "accelerator_config", "waveform_augmentation",
 )  # fmt: skip
 FOLLOWS_FROM_DATA = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
 
@@ -67,10 +67,10 @@ def make_debiasing(
     elif maker.is_given():
         if args.weak_folds:
             raise UserError(f"weak_folds={args.weak_folds}: {args.weak_model} has its head already; leave one out")
-        if args.weak_layers is not None:
+        if args.weak_layers:
             raise UserError(
                 f"weak_layers={args.weak_layers} takes layers from under the head that {args.weak_model} has already; "
-                "leave one out"
+                "pass --weak_layers 0 for all of them"
             )
         members, member_of_row = [maker.untrained()], {}
     elif args.weak_folds:
@@ -81,9 +81,7 @@ def make_debiasing(
         member.model.to(args.device)
         if args.weak_training == "first":
             member.model.requires_grad_(False)
-    rate = loaded.features.sampling_rate
-    heard = [replace(member, features=HeardAt(member.features, rate)) for member in members]
-    weak = WeakModel(heard, member_of_row, maker.facts(members[0]))
+    weak = WeakModel(members, member_of_row, maker.facts(members[0]))
     return Debiasing(weak, args, lambda split: _weak_logits(weak, split, tracks, data_args, args))
 
 
@@ -114,34 +112,44 @@ class _Maker:
 
     def __init__(self, loaded, tracks: Tracks, data_args: DataArguments, args: RecipeTrainingArguments):
         self.tracks, self.data_args, self.args = tracks, data_args, args
-        self.model_type = args.weak_model_type or loaded.family
+        self.sampling_rate = loaded.features.sampling_rate
+        self.model_type = args.weak_model_type or self._own_type() or loaded.family
         self.model_args = ModelArguments(model=args.weak_model, model_config=args.weak_model_config)
         self.verbose = args.process_index == 0
 
-    def is_given(self) -> bool:
-        """Whether the checkpoint brings a head for these labels."""
+    def _config(self) -> PreTrainedConfig | None:
+        """That of the checkpoint; None where there is none that can be read."""
         name = self.args.weak_model
         if name == "random":
-            return False
+            return None
         try:
-            config = AutoConfig.from_pretrained(name, local_files_only=only_local(name), trust_remote_code=False)
+            return AutoConfig.from_pretrained(name, local_files_only=only_local(name), trust_remote_code=False)
         except (OSError, ValueError):
-            return False  # whatever is wrong, load_classifier tells it
-        return config.label2id == label_mappings(self.tracks.labels)[0]
+            return None  # whatever is wrong, load_classifier tells it
+
+    def _own_type(self) -> str | None:
+        config = self._config()
+        return config.model_type if config and config.model_type in FAMILIES else None
+
+    def is_given(self) -> bool:
+        """Whether the checkpoint brings a head for these labels."""
+        config = self._config()
+        return config is not None and config.label2id == label_mappings(self.tracks.labels)[0]
 
     def untrained(self) -> LoadedModel:
+        """The weak model as it starts; it hears windows at the main model's rate, in training as beside it."""
         set_seed(self.args.seed)
         window = self.data_args.window_seconds
         try:
             loaded = load_classifier(self.model_args, self.tracks.labels, window, self.model_type, verbose=False)
-            if self.args.weak_layers is not None:
+            if self.args.weak_layers:
                 truncate(loaded.model, self.args.weak_layers)
         except UserError as error:
             raise UserError(f"the weak model (--weak_model, --weak_model_config, --weak_layers): {error}") from error
         if self.verbose:
             count = sum(parameter.numel() for parameter in loaded.model.parameters())
             print(f"weak model: {type(loaded.model).__name__} of {count:,} parameters", flush=True)
-        return loaded
+        return replace(loaded, features=HeardAt(loaded.features, self.sampling_rate))
 
     def facts(self, member: LoadedModel) -> dict[str, Any]:
         count = sum(parameter.numel() for parameter in member.model.parameters())
@@ -199,7 +207,8 @@ class _Maker:
         args = self.args.plain()
         args.num_train_epochs = self.args.weak_epochs
         args.learning_rate = self.args.weak_learning_rate or self.args.learning_rate
-        windows = cut_windows(tracks, self.data_args, loaded.features.sampling_rate, args.seed)
+        args.waveform_augmentation = self.args.waveform_augmentation
+        windows = cut_windows(tracks, self.data_args, self.sampling_rate, args.seed)
         return MusicTrainer(loaded, windows, args, class_weights=weights_of(windows["train"], tracks, self.data_args))
 
     def _about(self, tracks: Tracks, loaded: LoadedModel) -> dict[str, Any]:
@@ -209,6 +218,7 @@ class _Maker:
         args, data, labels = self.args, self.data_args, tracks.table.column("label")
         return {
             "format": FORMAT,
+            "sampling_rate": self.sampling_rate,
             "model_type": self.model_type,
             "tracks": tracks.digest(),
             "labels": [tracks.labels[labels[row]] for row in tracks.splits["train"]],

@@ -127,7 +127,8 @@ def finished_report(
 def _refuse_other_arguments(folder: Path, what: str, arguments: Mapping[str, Any]) -> None:
     earlier = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["arguments"]
     for key, value in json.loads(json.dumps(arguments, default=str)).items():
-        if earlier.get(key) != value and key not in FREE_TO_CHANGE and not key.startswith(FREE_PREFIXES):
+        free = key in FREE_TO_CHANGE or (key.startswith(FREE_PREFIXES) and key != "dataloader_drop_last")
+        if earlier.get(key) != value and not free:
             raise UserError(f"output_dir={folder} holds {what} with {key}={earlier.get(key)}, not {value}; {WAY_OUT}")
 
 

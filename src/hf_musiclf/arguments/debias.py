@@ -40,11 +40,12 @@ class DebiasArguments:
         },
     )
     weak_model_type: str | None = field(
-        default=None, metadata={"help": "Family of the weak model. Default: that of the recipe."}
+        default=None, metadata={"help": "Family of the weak model. Default: that of its checkpoint, or of the recipe."}
     )
     weak_model_config: str | None = field(default=None, metadata={"help": "As --model_config, for the weak model."})
     weak_layers: int | None = field(
-        default=None, metadata={"help": "Keep only so many first encoder layers of the weak model. Default: all."}
+        default=None,
+        metadata={"help": "Keep only so many first encoder layers of the weak model; 0: all of them. Default: all."},
     )
     weak_training: str = field(
         default="first",
@@ -90,8 +91,8 @@ class DebiasArguments:
             raise UserError(f"weak_epochs={self.weak_epochs} must be above 0")
         if self.weak_learning_rate is not None and not 0 < self.weak_learning_rate < float("inf"):
             raise UserError(f"weak_learning_rate={self.weak_learning_rate} must be above 0")
-        if self.weak_layers is not None and self.weak_layers < 1:
-            raise UserError(f"weak_layers={self.weak_layers} must be 1 or more")
+        if self.weak_layers is not None and self.weak_layers < 0:
+            raise UserError(f"weak_layers={self.weak_layers} must be 0, for all of them, or more")
         if not (self.weak_folds == 0 or self.weak_folds >= 2):
             raise UserError(f"weak_folds={self.weak_folds} must be 0 or 2 and more")
         if self.weak_folds and self.weak_training == "joint":

@@ -18,7 +18,7 @@ import numpy as np
 NO_MARK = -1
 MODES = ("biased", "none", "misleading", "random")
 # From 2 kHz, above the fundamentals of music, to 7/16 of the sampling rate: 7 kHz of 16 kHz, inside every mel
-# filterbank. Ten marks lie 132 mel apart there: three bands of 64 that reach to 8 kHz, one and a half of 32.
+# filterbank. Ten marks lie 131 mel apart there: three bands of 64 that reach to 8 kHz, one and a half of 32.
 LOWEST_HZ, HIGHEST_SHARE_OF_RATE = 2000.0, 7 / 16
 
 
