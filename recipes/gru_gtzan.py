@@ -30,7 +30,6 @@ DEFAULTS = dict(
     windows_per_track=4,
     # model
     model="random",
-    model_config="features=log_mel",
     # augmentation, on the device
     mixup_alpha=0.3,
     mask_bands=16,

@@ -9,8 +9,9 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize("shape", [(64, 50, 20), (64, 4, 50, 20)])
-def test_a_mask_is_one_span_of_bands_and_one_of_frames_filled_with_the_mean(shape):
+def test_a_mask_is_one_span_of_bands_and_one_of_frames_filled_with_the_means_of_the_bands(shape):
     spectrograms = torch.randn(shape)
+    means = spectrograms.mean(tuple(range(len(shape) - 1))).expand(shape[1:])
     masked = mask_spectrograms(spectrograms, max_bands=6, max_frames=15, generator=seeded())
     widths = []
     for before, after in zip(spectrograms, masked, strict=True):
@@ -20,7 +21,7 @@ def test_a_mask_is_one_span_of_bands_and_one_of_frames_filled_with_the_mean(shap
         for axis in (bands, frames):
             assert (axis.int().diff() != 0).sum() <= 2  # one span
         widths.append((int(bands.sum()), int(frames.sum())))
-        torch.testing.assert_close(after[before != after], before.mean().expand(int((before != after).sum())))
+        torch.testing.assert_close(after[before != after], means[before != after])
     bands, frames = zip(*widths, strict=True)
     assert (min(bands), max(bands)) == (0, 6) and max(frames) == 15
 
@@ -30,9 +31,23 @@ def test_without_masks_nothing_changes():
     assert torch.equal(mask_spectrograms(spectrograms, 0, 0), spectrograms)
 
 
-def test_masks_wider_than_the_spectrogram_are_as_wide_as_it():
-    masked = mask_spectrograms(torch.randn(200, 3, 2), 50, 50, seeded())
-    assert masked.shape == (200, 3, 2) and masked.isfinite().all()
+def test_masks_hide_half_of_the_bands_and_frames_at_most():
+    spectrograms = torch.randn(200, 9, 12)
+    changed = mask_spectrograms(spectrograms, 50, 50, seeded()) != spectrograms
+    assert changed.all(1).sum(1).max() == 6 and changed.all(2).sum(1).max() == 4
+    tiny = torch.randn(200, 1, 1)
+    assert torch.equal(mask_spectrograms(tiny, 50, 50, seeded()), tiny)
+
+
+def test_a_mask_is_near_zero_once_bands_are_standardised_whatever_their_units():
+    """Decibels beside chroma: one mean over both would lie dozens of deviations off."""
+    decibels, chroma = 10 * torch.randn(32, 40, 20) - 30, torch.rand(32, 40, 12)
+    stack = torch.cat([decibels, chroma], -1)
+    masked = mask_spectrograms(stack, 32, 20, seeded())
+    standardised = (masked - stack.mean((0, 1))) / stack.std((0, 1))
+    hidden = masked != stack
+    assert hidden[..., :20].any() and hidden[..., 20:].any()
+    assert standardised[hidden].abs().max() < 0.01
 
 
 def test_every_mask_of_the_batch_is_its_own():

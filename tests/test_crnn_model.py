@@ -76,6 +76,24 @@ def test_attention_starts_as_a_mean_and_can_single_out_a_step():
     torch.testing.assert_close(model.crnn(inputs_of()).pooler_output, expected, atol=1e-3, rtol=0)
 
 
+def test_attention_weighs_steps_as_its_formula_says():
+    """Yang et al. 2016, equations 5 to 7: a hidden layer with tanh, a learnt vector, softmax over steps."""
+    attention = network().crnn.attention
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter)
+    steps = torch.randn(2, 5, 16)
+    scores = torch.tanh(steps @ attention.hidden.weight.T + attention.hidden.bias) @ attention.score.weight[0]
+    weights = scores.exp() / scores.exp().sum(1, keepdim=True)
+    torch.testing.assert_close(attention(steps), torch.einsum("bs,bsf->bf", weights, steps))
+
+
+@pytest.mark.parametrize("stride, bins, steps", [(1, 3, 32), (2, 2, 16), (3, 1, 11)])
+def test_the_first_stride_divides_bins_and_frames(stride, bins, steps):
+    model = network(first_stride=stride)  # behind it bins are divided by 8, frames by 2, rounded up
+    assert model.config.step_size == 8 * bins
+    assert model.crnn(inputs_of()).last_hidden_state.shape == (2, steps, 16)
+
+
 def test_the_mean_is_a_mean():
     output = network(pooling="mean").crnn(inputs_of())
     assert torch.equal(output.pooler_output, output.last_hidden_state.mean(1))

@@ -143,8 +143,10 @@ def test_files_that_are_damaged_or_not_there_are_refused(file, tmp_path):
 def test_a_file_becomes_a_folder_in_the_cache_once(file, cache):
     original = original_of()
     path = file(original)
+    drawn = torch.get_rng_state()
     folder = efficientat.resolve(str(path))
     assert Path(folder).parent == cache
+    assert torch.equal(torch.get_rng_state(), drawn)  # a run that converts draws the same head as a later one
     written = (Path(folder) / "model.safetensors").stat().st_mtime_ns
     assert efficientat.resolve(str(path)) == folder
     assert (Path(folder) / "model.safetensors").stat().st_mtime_ns == written

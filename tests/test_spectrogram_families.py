@@ -3,10 +3,13 @@
 import pytest
 import torch
 from huggingface_hub import constants
+from recipe_runs import ROOT, recipe
 from safetensors.torch import save_file
 
-from hf_musiclf.arguments import ModelArguments
+from hf_musiclf.arguments import ModelArguments, parse_recipe
 from hf_musiclf.errors import UserError
+from hf_musiclf.models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hf_musiclf.models.imagenet import folder_of_imagenet
 from hf_musiclf.models.loading import FAMILIES, load_classifier
 from hf_musiclf.models.vgg import VggConfig
 from hf_musiclf.models.vgg_checkpoints import imagenet_shapes
@@ -37,6 +40,7 @@ def test_the_network_takes_what_its_features_make(model_type, features, size):
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_saved_model_comes_back_with_its_head_and_its_window_can_be_changed(model_type, tmp_path):
     first = load(model_type, TINY[model_type])
+    first.model.base_model.standardisation.num_batches_tracked.fill_(1)  # as if it had learnt
     first.save(tmp_path)
     again = load(model_type, model=str(tmp_path))
     assert "kept as it is" in again.facts["notes"][0]
@@ -69,8 +73,44 @@ def test_a_field_of_neither_network_nor_features_is_refused_with_the_nearest_of_
         load("spectrogram_cnn", "features=mels")
     with pytest.raises(UserError, match=r"window_seconds=0.01 .* raise --window_seconds"):
         load("spectrogram_cnn", window_seconds=0.01)
-    with pytest.raises(UserError, match="model_config"):
-        load("spectrogram_cnn", "num_mel_bins=many")
+
+
+@pytest.mark.parametrize(
+    "model_type, config, message",
+    [
+        ("spectrogram_cnn", "num_mel_bins=many", "num_mel_bins=many must be a whole number"),
+        ("spectrogram_cnn", "hop_length=2.5", "hop_length=2.5 must be a whole number"),
+        ("spectrogram_cnn", "floor_db=low", "floor_db=low must be a number"),
+        ("spectrogram_cnn", "channels=64", r"channels=64 must be a list of whole numbers, \[32,64\] say"),
+        ("spectrogram_cnn", "dense_sizes=wide", "dense_sizes=wide must be a list of whole numbers"),
+        ("spectrogram_cnn", "stem=maybe", "stem=maybe must be true or false"),
+        ("spectrogram_cnn", "batch_norm=maybe", "batch_norm=maybe and stem=None must be true or false"),
+        ("spectrogram_crnn", "conv_channels=8", "conv_channels=8 must be a list of whole numbers"),
+        ("spectrogram_crnn", "bidirectional=maybe", "bidirectional=maybe must be true or false"),
+    ],
+)
+def test_values_of_another_type_are_refused_in_a_line_that_names_them(model_type, config, message):
+    with pytest.raises(UserError, match=f"^model_config: .*{message}") as caught:
+        load(model_type, config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_an_extractor_of_other_features_than_the_models_is_refused(model_type, tmp_path):
+    first = load(model_type, TINY[model_type])
+    first.save(tmp_path)
+    SpectrogramFeatureExtractor("mfcc").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="extractor makes 20 features a frame where its model takes 128; mend"):
+        load(model_type, model=str(tmp_path))
+
+
+@pytest.mark.parametrize("recipe_name, model_type", [*zip(("cnn_gtzan", "gru_gtzan", "vgg_gtzan"), TYPES, strict=True)])
+def test_each_recipe_goes_on_from_its_own_saved_model(recipe_name, model_type, tmp_path):
+    load(model_type, TINY[model_type]).save(tmp_path)
+    defaults = recipe(ROOT / "recipes" / f"{recipe_name}.py").DEFAULTS
+    _, args, _ = parse_recipe(defaults, [f"--model={tmp_path}", f"--output_dir={tmp_path}/run", "--use_cpu=True"], "")
+    loaded = load_classifier(args, LABELS, 1.0, model_type, verbose=False)
+    assert "kept as it is" in loaded.facts["notes"][0]
 
 
 def of_imagenet(layers=11):
@@ -94,7 +134,33 @@ def test_a_vgg_starts_from_a_file_of_imagenets_weights(hub_cache, suffix):
     loaded = load("spectrogram_vgg", model=str(path))
     first = loaded.model.base_model.layers[0].conv.weight
     torch.testing.assert_close(first, state["features.0.weight"].sum(1, keepdim=True))
-    assert loaded.model.config.num_labels == len(LABELS) and "new" in loaded.facts["notes"][0]
+    assert loaded.model.config.num_labels == len(LABELS) and loaded.model.classifier.weight.any()
+    # ImageNet's has no head, and has seen no windows.
+    assert loaded.facts["notes"] == [f"{path.name}: all weights of its vgg, and a new head of 3 labels"]
+    assert loaded.facts["base_model"] is None and loaded.facts["start"] == "from a checkpoint of one's own"
+
+
+def test_conversion_draws_nothing_that_a_run_would_draw(hub_cache):
+    """Else the head of the first run, which converts, is another than that of all later ones."""
+    path = hub_cache / "vgg11_bn.pth"
+    torch.save(of_imagenet(), path)
+    before = torch.get_rng_state()
+    folder_of_imagenet(str(path))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_one_of_the_hubs_is_named_as_what_a_model_comes_from(hub_cache, monkeypatch):
+    path, asked = hub_cache / "model.safetensors", []
+    save_file(of_imagenet(), path)
+    monkeypatch.setattr(
+        "hf_musiclf.models.imagenet.hf_hub_download", lambda *names, **where: asked.append((names, where)) or str(path)
+    )
+    name = "timm/vgg11_bn.tv_in1k"
+    args = ModelArguments(model=name, model_revision="v2")
+    facts = load_classifier(args, LABELS, 1.0, "spectrogram_vgg", verbose=False).facts
+    assert facts["base_model"] == name and facts["start"] == f"from ImageNet's {name}"
+    [(names, where)] = asked
+    assert names[0] == name and where["revision"] == "v2"
 
 
 def test_other_files_are_no_vgg(hub_cache):

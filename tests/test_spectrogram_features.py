@@ -150,16 +150,48 @@ def test_batches_are_the_extractors_windows_one_by_one(names, window_seconds):
     assert batch.shape == (7, 1 + round(window_seconds * RATE) // 256, extractor.feature_size)
     assert torch.equal(batch, torch.cat(singly)) and torch.equal(batch, together)
     # On a GPU all are made at once; 1e-3 dB, of coefficients up to 1,000.
-    at_once = extractor.extract(extractor.fit(batch_of(waveforms)[0]))
+    at_once = extractor.extract(extractor.fit(*batch_of(waveforms)))
     torch.testing.assert_close(at_once, batch, atol=1e-3, rtol=1e-5)
 
 
-def test_long_waveforms_are_cut_and_short_ones_end_in_silence():
-    short, long = noise(8_000), noise(24_000)
-    log_mel = made([short, long, long[:RATE]])
-    np.testing.assert_array_equal(log_mel[1], log_mel[2])
-    np.testing.assert_allclose(log_mel[0, 35:], -100.0, atol=1e-4)
-    assert (log_mel[0, :31] > -60).all()
+@pytest.mark.parametrize("samples", [8_000, 7_001])
+def test_long_waveforms_are_cut_and_short_ones_repeated(samples):
+    short, long = noise(samples), noise(24_000)
+    repeated = np.tile(short, 3)[:RATE]
+    log_mel = made([short, repeated, long, long[:RATE]])
+    np.testing.assert_array_equal(log_mel[0], log_mel[1])
+    np.testing.assert_array_equal(log_mel[2], log_mel[3])
+    assert log_mel.min() > -60  # none of it silence
+    features = SpectrogramFeatures(SpectrogramFeatureExtractor(window_seconds=1.0))
+    batch, lengths = batch_of([short, repeated, long[:3_000], long])
+    both = features(batch, lengths)["input_values"]  # each row repeats from its own length on, not from the batch's
+    np.testing.assert_array_equal(both[:2], log_mel[:2])
+    np.testing.assert_array_equal(both[2], made(np.tile(long[:3_000], 6)[:RATE]))
+    np.testing.assert_array_equal(both[3], log_mel[2])
+    np.testing.assert_array_equal(features(torch.from_numpy(short)[None])["input_values"][0], log_mel[0])
+
+
+def test_the_floor_is_where_it_is_set():
+    samples = noise(RATE) * 1e-3
+    deep, shallow = made(samples), made(samples, floor_db=-50.0)
+    assert deep.min() < -55
+    np.testing.assert_allclose(shallow, deep.clip(min=-50.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "features, settings",
+    [
+        ("log_mel", dict(num_mel_bins=16)),  # fewer than 20 MFCC
+        ("log_mel", dict(num_chroma=5, chroma_n_fft=3)),
+        ("chroma", dict(sampling_rate=8_000, f_max=8_000.0)),
+        ("chroma", dict(num_mel_bins=0, n_fft=1, mel_scale="mel")),
+        ("mfcc", dict(sampling_rate=8_000)),  # of which half is the highest frequency then
+    ],
+)
+def test_settings_that_are_not_in_use_are_no_hindrance(features, settings):
+    extractor = SpectrogramFeatureExtractor(features, window_seconds=1.0, **settings)
+    assert extractor(noise(8_000), return_tensors="np")["input_values"].shape[2] == extractor.feature_size
+    assert extractor.f_max == settings.get("f_max", min(8_000.0, extractor.sampling_rate / 2))
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-30, 0.25, 1.0], ids=lambda level: f"constant {level}")
@@ -267,6 +299,7 @@ def test_the_published_file_imports_nothing_of_ours():
             found |= {f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names}
     assert found == {
         "functools.lru_cache",
+        "math",
         "numpy",
         "torch",
         "torchaudio",
@@ -298,14 +331,26 @@ def test_waveforms_that_make_nothing_are_refused():
         (dict(features=["mfcc", "mfcc"]), "must name each once"),
         (dict(feature_size=64), r"feature_size=64, but \['log_mel'\] make 128; leave feature_size out"),
         (dict(n_fft=1023), "n_fft=1023 must be an even number"),
-        (dict(chroma_n_fft=0), "chroma_n_fft=0 must be an even number"),
+        (dict(features="chroma", chroma_n_fft=0), "chroma_n_fft=0 must be an even number"),
         (dict(hop_length=0), "hop_length=0 must be 1 or more"),
+        (dict(hop_length=2.5), "hop_length=2.5 must be a whole number"),
+        (dict(n_fft=1024.0), "n_fft=1024.0 must be a whole number"),
+        (dict(num_mfcc=True), "num_mfcc=True must be a whole number"),
+        (dict(sampling_rate=22_050.5), "sampling_rate=22050.5 must be a whole number"),
+        (dict(num_mel_bins="many"), "num_mel_bins=many must be a whole number"),
+        (dict(floor_db="low"), "floor_db=low must be a number"),
+        (dict(floor_db=float("nan")), "floor_db=nan must be a number"),
+        (dict(f_max="high"), "f_max=high must be a number"),
+        (dict(f_min=None), "f_min=None must be a number"),
+        (dict(floor_db=0), r"floor_db=0 must lie in \[-300, 0\)"),
+        (dict(floor_db=-400.0), r"floor_db=-400.0 must lie in"),
+        (dict(features=5), "features=5 must name each once"),
         (dict(num_mel_bins=0), "num_mel_bins=0 must be 1 or more"),
-        (dict(num_mfcc=129), "num_mfcc=129 exceeds num_mel_bins=128"),
-        (dict(num_chroma=13), "num_chroma=13 must be 12 or a multiple"),
+        (dict(features="mfcc", num_mfcc=129), "num_mfcc=129 exceeds num_mel_bins=128"),
+        (dict(features="chroma", num_chroma=13), "num_chroma=13 must be 12 or a multiple"),
         (dict(mel_scale="mel"), "mel_scale='mel' must be 'htk' or 'slaney'"),
         (dict(mel_norm="area"), "mel_norm='area' None or 'slaney'"),
-        (dict(sampling_rate=8_000), r"f_max=8000.0 Hz must rise and stay within 4000 Hz"),
+        (dict(sampling_rate=8_000, f_max=8_000.0), r"f_max=8000.0 Hz must rise and stay within 4000 Hz"),
         (dict(f_min=9_000.0), "f_min=9000.0 and f_max=8000.0 Hz must rise"),
         (dict(window_seconds=0.032), r"window_seconds=0.032 is 512 samples; log_mel of 1024 .* need 513, 0\.032 s"),
         (dict(features=STACK, window_seconds=0.128), r"0.128 is 2048 samples; log_mel \+ mfcc \+ chroma .* need 2049"),

@@ -129,7 +129,9 @@ def test_losses_are_those_of_the_problem_type(name):
 @every_network
 def test_gradients_reach_every_parameter_and_checkpointing_keeps_them(name):
     model, inputs, labels = network(name, dropout=0.0).train(), inputs_of(), torch.tensor([0, 1, 2])
+    plain = network(name, dropout=0.0).train()
     model(inputs, labels=labels).loss.backward()
+    plain(inputs, labels=labels).loss.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     assert all(torch.isfinite(gradient).all() and gradient.any() for gradient in gradients.values())
     model.zero_grad()
@@ -137,9 +139,30 @@ def test_gradients_reach_every_parameter_and_checkpointing_keeps_them(name):
     computed = []
     next(iter(model.base_model.layers[-1].children())).register_forward_pre_hook(lambda *_: computed.append(1))
     model(inputs, labels=labels).loss.backward()
+    plain(inputs, labels=labels).loss.backward()
     assert len(computed) == 2
+    buffers = dict(model.named_buffers())  # what is computed twice counts once
+    assert buffers and all(torch.equal(buffers[key], value) for key, value in plain.named_buffers())
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-6, rtol=1e-3)
+
+
+@every_network
+def test_dropout_stands_before_the_scores(name):
+    model = network(name, dropout=0.5)
+    torch.nn.init.normal_(model.classifier.weight)
+    assert torch.equal(model(inputs_of()).logits, model(inputs_of()).logits)
+    model.dropout.train()
+    assert not torch.equal(model(inputs_of()).logits, model(inputs_of()).logits)
+
+
+@every_network
+def test_batch_norms_have_the_configured_eps_and_momentum(name):
+    model = network(name, batch_norm_eps=3.0, batch_norm_momentum=0.25)
+    standardisation, inputs = model.base_model.standardisation, inputs_of()
+    torch.testing.assert_close(standardisation(inputs.transpose(1, 2)), inputs.transpose(1, 2) / 2)  # sqrt(1 + 3)
+    settle(model, inputs + 8, 1)
+    torch.testing.assert_close(standardisation.running_mean, 0.25 * (inputs + 8).mean((0, 1)))
 
 
 @every_network

@@ -12,24 +12,27 @@ from hf_musiclf.arguments import RecipeTrainingArguments
 def mask_spectrograms(
     spectrograms: torch.Tensor, max_bands: int, max_frames: int, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """One mask over bands and one over frames of each spectrogram, filled with its mean.
+    """One mask over bands and one over frames of each spectrogram, filled with each band's mean.
 
-    spectrograms: `(batch, ..., frames, bands)`. max_bands, max_frames: a mask is 0 to so many wide, uniformly, and lies
-    anywhere. generator: on the CPU. Returns a new tensor of the same shape (SpecAugment without warping: Park et al.,
-    Interspeech 2019, with masks of its own for each item. EfficientAT's own training fills them with another value, 0
-    of the unscaled logarithm, and jitters the limits of the mel bands, which is left out here).
+    spectrograms: `(batch, ..., frames, bands)`. max_bands, max_frames: a mask is 0 to so many wide, uniformly, at most
+    half of the bands or frames, and lies anywhere. generator: on the CPU. A band's mean is that of all frames of the
+    batch: 0, about, for a network that standardises its bands, whatever their units (decibels beside chroma). Returns
+    a new tensor of the same shape (SpecAugment without warping: Park et al., Interspeech 2019, with masks of its own
+    for each item. EfficientAT's own training fills them with another value, 0 of the unscaled logarithm, and jitters
+    the limits of the mel bands, which is left out here).
     """
     frames, bands = spectrograms.shape[-2:]
     hidden = torch.zeros(len(spectrograms), frames, bands, dtype=torch.bool)
-    for size, longest, axis in ((bands, max_bands, 2), (frames, max_frames, 1)):
-        widths = torch.rand(len(hidden), generator=generator) * (min(longest, size) + 1)
-        widths = widths.long().clamp_max(min(longest, size))
+    for size, asked, axis in ((bands, max_bands, 2), (frames, max_frames, 1)):
+        longest = min(asked, size // 2)
+        widths = torch.rand(len(hidden), generator=generator) * (longest + 1)
+        widths = widths.long().clamp_max(longest)
         starts = (torch.rand(len(hidden), generator=generator) * (size - widths + 1)).long()
         place = torch.arange(size)
         span = (place >= starts[:, None]) & (place < (starts + widths)[:, None])
         hidden |= span[:, None] if axis == 2 else span[:, :, None]
     hidden = hidden.to(spectrograms.device).view(len(hidden), *[1] * (spectrograms.ndim - 3), frames, bands)
-    means = spectrograms.mean(dim=tuple(range(1, spectrograms.ndim)), keepdim=True)
+    means = spectrograms.mean(dim=tuple(range(spectrograms.ndim - 1)), keepdim=True)
     return torch.where(hidden, means, spectrograms)
 
 

@@ -11,6 +11,7 @@ from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
 from hf_musiclf.debiasing import tell
 from hf_musiclf.experts import make_debiasing, weights_of
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
+from hf_musiclf.models.standardisation import set_standardisation
 from hf_musiclf.runs import Run
 from hf_musiclf.training import MusicTrainer, check_shortest
 
@@ -32,11 +33,19 @@ def make_trainer(
     UserError where that is another one than the checkpoint was trained beside, and for a track that is too short.
     """
     check_shortest(windows, loaded.features)  # before another model trains, too
-    weights = weights_of(windows["train"], tracks, data_args)
     learns = any(parameter.requires_grad for parameter in loaded.model.base_model.parameters())
+    if not (run.checkpoint and learns):  # a checkpoint of a head alone is without them
+        told = set_standardisation(loaded.model, loaded.features, windows["train"], args.seed)
+        if told and run.is_main:
+            print(told, flush=True)
+    weights = weights_of(windows["train"], tracks, data_args)
     # A head on random features learns nothing; where the head alone learns, its own training does it; and beside a weak
     # model it would begin with the very shortcuts that are not to be learnt.
     wanted = args.head_first_epochs and args.debias == "none" and loaded.facts["start"] != FROM_SCRATCH
+    if args.head_first_epochs and args.debias != "none" and run.is_main:
+        print(
+            f"head_first_epochs={args.head_first_epochs}: not beside a weak model, all layers learn at once", flush=True
+        )
     if wanted and learns and not run.checkpoint:
         rate = loaded.features.sampling_rate
         every = cut_windows(tracks, replace(data_args, train_windows="all"), rate, args.seed)

@@ -222,8 +222,10 @@ class MusicTrainer(Trainer):
             of_head = 1.0 if args.head_learning_rate is None else args.head_learning_rate / args.learning_rate
             scales = learning_rate_scales(self.loaded.model, args.layer_lr_decay)
             if self.pair:
-                rate = args.weak_learning_rate or args.learning_rate
-                scales.update(dict.fromkeys(self.pair.parameters_beside(), rate / args.learning_rate))
+                scales.update(dict.fromkeys(self.pair.parameters_beside(), 1.0))
+            if self.pair and self.pair.weak and args.weak_learning_rate:
+                scale = args.weak_learning_rate / args.learning_rate
+                scales.update(dict.fromkeys(self.pair.weak.parameters(), scale))
             optimizer.param_groups = split_by_scale(optimizer.param_groups, scales, of_head)
         return optimizer
 

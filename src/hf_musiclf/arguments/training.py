@@ -41,10 +41,18 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         default=0.0, metadata={"help": "Mix each training window with another one, share of Beta(alpha, alpha); 0: no."}
     )
     mask_bands: int = field(
-        default=0, metadata={"help": "Training spectrograms lose one span of up to so many bands; 0: none."}
+        default=0,
+        metadata={
+            "help": "Training spectrograms lose one span of up to so many bands, half of them at most, which take "
+            "their mean over the batch; 0: none."
+        },
     )
     mask_frames: int = field(
-        default=0, metadata={"help": "Training spectrograms lose one span of up to so many frames; 0: none."}
+        default=0,
+        metadata={
+            "help": "Training spectrograms lose one span of up to so many frames, half of them at most, where each "
+            "band takes its mean over the batch; 0: none."
+        },
     )
     waveform_augmentation: str | None = field(
         default=None,
@@ -120,6 +128,7 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         args.head_learning_rate, args.layer_lr_decay, args.early_stopping_patience = None, 1.0, None
         args.eval_strategy = args.save_strategy = args.logging_strategy = "no"
         args.load_best_model_at_end, args.max_steps = False, -1
+        args.report_to, args.logging_first_step, args.eval_on_start = [], False, False
         return args
 
     @property

@@ -22,14 +22,14 @@ class SpectrogramFeatures:
     def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Features as the model takes them.
 
-        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`, zeros behind short ones. lengths: `(batch,)`
-        samples of each, of which nothing more need be known: short windows end in zeros. Returns
+        waveforms: `(batch, time)` float32 in [-1, 1] at `sampling_rate`, short ones padded. lengths: `(batch,)`
+        samples of each that count, None: all; shorter ones than a window are repeated, as the extractor does. Returns
         `{"input_values": (batch, frames, features)}`. Raises ValueError for an empty waveform.
         """
         # Asked on the CPU alone: a GPU would have to be waited for, in every step.
         if waveforms.shape[1] == 0 or (lengths is not None and lengths.device.type == "cpu" and lengths.min() < 1):
             raise ValueError("a waveform has no samples; a spectrogram needs one at least")
-        waveforms = self.extractor.fit(waveforms)
+        waveforms = self.extractor.fit(waveforms, lengths)
         if waveforms.device.type == "cpu":
             # One window's frames stay in the processor's cache, a batch's do not.
             return {"input_values": torch.cat([self.extractor.extract(waveform[None]) for waveform in waveforms])}

@@ -49,7 +49,10 @@ class CnnConfig(PreTrainedConfig):
     batch_norm_momentum: float | int = 0.1
 
     def __post_init__(self, **kwargs):
-        self.channels, self.dense_sizes = list(self.channels), list(self.dense_sizes)
+        for name in ("channels", "dense_sizes"):
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ValueError(f"{name}={getattr(self, name)} must be a list of whole numbers, [32,64] say")
+            setattr(self, name, list(getattr(self, name)))
         numbers = {name: getattr(self, name) for name in ("feature_size", "kernel_size", "pool_size", "flatten_steps")}
         for name in ("channels", "dense_sizes"):
             numbers |= {f"{name}[{place}]": size for place, size in enumerate(getattr(self, name))}
@@ -59,6 +62,8 @@ class CnnConfig(PreTrainedConfig):
         for name, known in (("block", BLOCKS), ("pooling", POOLINGS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; choose from {', '.join(known)}")
+        if not isinstance(self.batch_norm, bool) or not isinstance(self.stem, (bool, type(None))):
+            raise ValueError(f"batch_norm={self.batch_norm} and stem={self.stem} must be true or false")
         if not self.channels:
             raise ValueError("channels=[] makes no network; give one count a stage")
         if self.kernel_size % 2 == 0:
@@ -101,7 +106,8 @@ class CnnConfig(PreTrainedConfig):
 class CnnNorm(nn.BatchNorm2d):
     """Batch norm over axis 1, of 2 axes or more; a single value a channel is taken by the running statistics.
 
-    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one.
+    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one. Gradient
+    checkpointing computes a layer twice; the statistics take the first time alone.
     """
 
     def __init__(self, config: CnnConfig, size: int):
@@ -109,11 +115,12 @@ class CnnNorm(nn.BatchNorm2d):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         fresh = self.training and hidden.numel() > hidden.shape[1]
-        if fresh:
+        mean, variance = self.running_mean, self.running_var
+        if fresh and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            mean, variance = mean.clone(), variance.clone()  # in a backward pass, where checkpointing computes it again
+        elif fresh:
             self.num_batches_tracked.add_(1)
-        return nn.functional.batch_norm(
-            hidden, self.running_mean, self.running_var, self.weight, self.bias, fresh, self.momentum, self.eps
-        )
+        return nn.functional.batch_norm(hidden, mean, variance, self.weight, self.bias, fresh, self.momentum, self.eps)
 
 
 class CnnConvolution(nn.Module):

@@ -1,10 +1,10 @@
 """A convolutional recurrent network on spectrograms; `save_pretrained` copies this file beside the weights.
 
 Choi, Fazekas, Sandler and Cho, "Convolutional Recurrent Neural Networks for Music Classification", ICASSP 2017 (arXiv
-1609.04243): convolutions pool the bins away, a GRU (Cho et al. 2014) reads what is left in time. Unlike there the
-network is small, its GRU reads both ways and all of its outputs are pooled, not the last one taken. This file imports
-torch and transformers alone, so that `pipeline("audio-classification", model=..., trust_remote_code=True)` runs it
-anywhere.
+1609.04243): convolutions pool the bins away, a GRU (Cho et al. 2014) reads what is left in time. Unlike there ReLU
+stands for ELU and one GRU layer, which reads both ways, for two that read forwards; all of its outputs are pooled, not
+the last one taken. This file imports torch and transformers alone, so that `pipeline("audio-classification", model=...,
+trust_remote_code=True)` runs it anywhere.
 """
 
 import torch
@@ -52,6 +52,8 @@ class CrnnConfig(PreTrainedConfig):
         names = ("feature_size", "first_stride", "frame_stride", "rnn_size", "rnn_layers")
         numbers = {name: getattr(self, name) for name in names}
         for name in OF_CONVOLUTIONS:
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ValueError(f"{name}={getattr(self, name)} must be a list of whole numbers, [32,64] say")
             setattr(self, name, list(getattr(self, name)))
             numbers |= {f"{name}[{place}]": size for place, size in enumerate(getattr(self, name))}
         for name, value in numbers.items():
@@ -62,6 +64,8 @@ class CrnnConfig(PreTrainedConfig):
                 raise ValueError(
                     f"{name}={getattr(self, name)} must have one number for each of conv_channels={self.conv_channels}"
                 )
+        if not isinstance(self.bidirectional, bool):
+            raise ValueError(f"bidirectional={self.bidirectional} must be true or false")
         if self.first_stride > 3:
             raise ValueError(f"first_stride={self.first_stride} skips what a 3x3 convolution does not reach; 3 at most")
         if self.pooling not in POOLINGS:
@@ -96,7 +100,8 @@ class CrnnConfig(PreTrainedConfig):
 class CrnnNorm(nn.BatchNorm2d):
     """Batch norm over axis 1, of 2 axes or more; a single value a channel is taken by the running statistics.
 
-    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one.
+    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one. Gradient
+    checkpointing computes a layer twice; the statistics take the first time alone.
     """
 
     def __init__(self, config: CrnnConfig, size: int):
@@ -104,11 +109,12 @@ class CrnnNorm(nn.BatchNorm2d):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         fresh = self.training and hidden.numel() > hidden.shape[1]
-        if fresh:
+        mean, variance = self.running_mean, self.running_var
+        if fresh and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            mean, variance = mean.clone(), variance.clone()  # in a backward pass, where checkpointing computes it again
+        elif fresh:
             self.num_batches_tracked.add_(1)
-        return nn.functional.batch_norm(
-            hidden, self.running_mean, self.running_var, self.weight, self.bias, fresh, self.momentum, self.eps
-        )
+        return nn.functional.batch_norm(hidden, mean, variance, self.weight, self.bias, fresh, self.momentum, self.eps)
 
 
 class CrnnConvolution(GradientCheckpointingLayer):
@@ -202,9 +208,9 @@ class CrnnModel(CrnnPreTrainedModel):
     def forward(self, input_values: torch.Tensor) -> BaseModelOutputWithPooling:
         """Steps and the embedding of a batch.
 
-        input_values: `(batch, frames, feature_size)`, of any scale; any number of frames from 1, all of which count: of
-        windows of one length none is padding. Returns last_hidden_state `(batch, steps, hidden_size)` of the GRU and
-        pooler_output `(batch, hidden_size)`. Raises ValueError for inputs of another shape.
+        input_values: `(batch, frames, feature_size)`, of any scale; any number of frames from 1, all of which count, as
+        the extractor fills its windows with sound. Returns last_hidden_state `(batch, steps, hidden_size)` of the GRU
+        and pooler_output `(batch, hidden_size)`. Raises ValueError for inputs of another shape.
         """
         size = self.config.feature_size
         if input_values.dim() != 3 or input_values.shape[1] < 1 or input_values.shape[2] != size:

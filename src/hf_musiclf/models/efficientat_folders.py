@@ -56,7 +56,8 @@ def read_label_names(path: str | Path, count: int) -> list[str]:
 
 def save_folder(config: EfficientAtConfig, state_dict: Mapping[str, torch.Tensor], folder: Path) -> Path:
     """A folder that `pipeline("audio-classification", trust_remote_code=True)` takes: whole, or not there at all."""
-    model = EfficientAtForAudioClassification(config)
+    with torch.random.fork_rng(devices=[]):  # a run that converts draws the same head as one that finds the folder
+        model = EfficientAtForAudioClassification(config)
     model.load_state_dict(state_dict)
 
     def write(beside: Path) -> None:

@@ -7,6 +7,7 @@ from 0 to 8 kHz, decibels. MFCC are its orthonormal DCT-II (Davis and Mermelstei
 imports numpy, torch, torchaudio and transformers alone.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import chroma_filter_bank
 
 FEATURES = ("log_mel", "mfcc", "chroma")
+F_MAX = 8_000.0  # Hz
 
 
 class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
@@ -24,20 +26,21 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     features: one or several of FEATURES, which are stacked along the last axis in this order. Their units differ:
     log_mel and mfcc are decibels, chroma lies in [0, 1]; a network is to normalise each feature on its own.
     feature_size: values a frame; derived, and need not be given. sampling_rate: Hz. window_seconds: what every waveform
-    is cut or, with zeros behind its end, padded to; the models of Won et al. take 3 to 29 s.
+    is cut or repeated to; the models of Won et al. take 3 to 29 s.
 
     n_fft, hop_length: samples. Won et al. take 512 for n_fft; there one of the 128 triangles from 0 Hz falls between
-    two bins of 31 Hz and stays empty, with 1024 none does. f_min, f_max: Hz. mel_scale: "htk" or "slaney". mel_norm:
-    None or "slaney", triangles of equal area. floor_db: powers below it, relative to 1, count as it: digital silence,
-    as 16 bits' rounding noise lies at -75 dB in a bin of 1024. The floor is no distance from the loudest (top_db): a
-    frame would depend on the others of its window, and quiet windows would show more than loud ones.
+    two bins of 31 Hz and stays empty, with 1024 none does. f_min, f_max: Hz; None is 8,000, or half a lower sampling
+    rate. mel_scale: "htk" or "slaney". mel_norm: None or "slaney", triangles of equal area. floor_db: powers below it,
+    relative to 1, count as it: digital silence, as 16 bits' rounding noise lies at -75 dB in a bin of 1024. The floor
+    is no distance from the loudest (top_db): a frame would depend on the others of its window, and quiet windows would
+    show more than loud ones.
 
     num_mfcc: coefficients from the 0th (the level) on, at most num_mel_bins; 20 is librosa's default. num_chroma: bins
     an octave from C up, tuned to A4 = 440 Hz, whatever the recording's own tuning. chroma_n_fft: samples. 4096 (256 ms)
     has bins of 3.9 Hz, two of which, what a Hann window separates, are a semitone from C3 up; a single tone has its
     peak in its own pitch class from E1 (41 Hz) up, the lowest string of a bass, where 2048 mistakes E for D sharp.
 
-    Raises ValueError for settings that make no features.
+    Raises ValueError for settings of another type, and where those that its features use make none.
     """
 
     model_input_names = ("input_values",)
@@ -55,7 +58,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         mel_scale: str = "htk",
         mel_norm: str | None = None,
         f_min: float = 0.0,
-        f_max: float = 8_000.0,
+        f_max: float | None = None,
         floor_db: float = -100.0,
         num_mfcc: int = 20,
         num_chroma: int = 12,
@@ -63,8 +66,14 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         **kwargs,
     ):
         kwargs.setdefault("return_attention_mask", False)
-        features = [features] if isinstance(features, str) else list(features)
+        features = [features] if isinstance(features, str) else features
         _check_names(features)
+        features = list(features)
+        whole = dict(
+            sampling_rate=sampling_rate, n_fft=n_fft, hop_length=hop_length, num_mel_bins=num_mel_bins,
+            num_mfcc=num_mfcc, num_chroma=num_chroma, chroma_n_fft=chroma_n_fft,
+        )  # fmt: skip
+        _check_types(whole, dict(window_seconds=window_seconds, f_min=f_min, f_max=f_max, floor_db=floor_db))
         sizes = {"log_mel": num_mel_bins, "mfcc": num_mfcc, "chroma": num_chroma}
         size = sum(sizes[name] for name in features)
         if feature_size not in (None, size):
@@ -73,8 +82,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.features, self.window_seconds = features, window_seconds
         self.n_fft, self.hop_length, self.chroma_n_fft = n_fft, hop_length, chroma_n_fft
         self.num_mel_bins, self.num_mfcc, self.num_chroma = num_mel_bins, num_mfcc, num_chroma
-        self.mel_scale, self.mel_norm, self.f_min, self.f_max = mel_scale, mel_norm, f_min, f_max
-        self.floor_db = floor_db
+        self.mel_scale, self.mel_norm, self.floor_db = mel_scale, mel_norm, floor_db
+        self.f_min, self.f_max = f_min, min(F_MAX, sampling_rate / 2) if f_max is None else f_max
         self._check_settings()
         self.check_window()
 
@@ -85,17 +94,36 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return super().from_dict(settings, **kwargs)
 
     def _check_settings(self) -> None:
-        for name in ("n_fft", "chroma_n_fft"):
-            size = getattr(self, name)
-            if size < 2 or size % 2:  # odd ones, centred, may make a frame less than the others
-                raise ValueError(f"{name}={size} must be an even number of samples, 2 or more")
-        for name in ("hop_length", "num_mel_bins", "num_mfcc"):
+        """Of those that the features use."""
+        self._check_counts("sampling_rate", "hop_length")
+        if not -300 <= self.floor_db < 0:  # powers of less than 1e-38 are none in single precision
+            raise ValueError(f"floor_db={self.floor_db} must lie in [-300, 0)")
+        if "chroma" in self.features:
+            self._check_length("chroma_n_fft")
+            if self.num_chroma < 12 or self.num_chroma % 12:
+                raise ValueError(f"num_chroma={self.num_chroma} must be 12 or a multiple of it, so that C has a bin")
+        if "mfcc" in self.features:
+            self._check_counts("num_mfcc")
+            if self.num_mfcc > self.num_mel_bins:
+                raise ValueError(
+                    f"num_mfcc={self.num_mfcc} exceeds num_mel_bins={self.num_mel_bins}, which they come from"
+                )
+        if self.features != ["chroma"]:
+            self._check_mel()
+
+    def _check_counts(self, *names: str) -> None:
+        for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
-        if self.num_mfcc > self.num_mel_bins:
-            raise ValueError(f"num_mfcc={self.num_mfcc} exceeds num_mel_bins={self.num_mel_bins}, which they come from")
-        if self.num_chroma < 12 or self.num_chroma % 12:
-            raise ValueError(f"num_chroma={self.num_chroma} must be 12 or a multiple of it, so that C has a bin")
+
+    def _check_length(self, name: str) -> None:
+        size = getattr(self, name)
+        if size < 2 or size % 2:  # odd ones, centred, may make a frame less than the others
+            raise ValueError(f"{name}={size} must be an even number of samples, 2 or more")
+
+    def _check_mel(self) -> None:
+        self._check_length("n_fft")
+        self._check_counts("num_mel_bins")
         if self.mel_scale not in ("htk", "slaney") or self.mel_norm not in (None, "slaney"):
             raise ValueError(
                 f"mel_scale={self.mel_scale!r} must be 'htk' or 'slaney', mel_norm={self.mel_norm!r} None or 'slaney'"
@@ -145,11 +173,18 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("a waveform has no samples; a spectrogram needs one at least")
         return self.fit(waveform[None])[0]
 
-    def fit(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Cut or pad with zeros: `(batch, time)` -> `(batch, window_samples)`."""
-        waveforms = waveforms[:, : self.window_samples]
-        missing = self.window_samples - waveforms.shape[1]
-        return torch.nn.functional.pad(waveforms, (0, missing), value=self.padding_value)
+    def fit(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Cut, or repeat from the start on until the window is full: `(batch, time)` -> `(batch, window_samples)`.
+
+        lengths: `(batch,)` samples of each that count, 1 or more; None: all. As CLAP's "repeatpad" (Wu et al., ICASSP
+        2023), but that the last repetition is cut where CLAP puts zeros. Zeros become frames at floor_db, far from all
+        that a standardised network has learnt: with them it does no better than chance on half a window.
+        """
+        place = torch.arange(self.window_samples, device=waveforms.device)
+        if lengths is None:
+            return waveforms[:, place % waveforms.shape[1]]
+        lengths = lengths.to(waveforms.device, non_blocking=True).clamp(1, waveforms.shape[1])
+        return waveforms.gather(1, place % lengths[:, None])
 
     @torch.no_grad()
     def extract(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -181,10 +216,21 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return energy / energy.amax(-1, keepdim=True).clamp_min(10 ** (self.floor_db / 10))
 
 
-def _check_names(features: list) -> None:
-    unknown = [name for name in features if name not in FEATURES]
-    if unknown or not features or len(set(features)) < len(features):
+def _check_names(features: list | tuple) -> None:
+    known = isinstance(features, (list, tuple)) and all(name in FEATURES for name in features)
+    if not known or not features or len(set(features)) < len(features):
         raise ValueError(f"features={features} must name each once, one or several of {', '.join(FEATURES)}")
+
+
+def _check_types(whole: dict, real: dict) -> None:
+    for name, value in whole.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name}={value} must be a whole number")
+    for name, value in real.items():
+        if name == "f_max" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{name}={value} must be a number")
 
 
 def _as_list(raw_speech) -> list:

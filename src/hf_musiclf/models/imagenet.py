@@ -18,7 +18,7 @@ from hf_musiclf.reach import hub_is_out_of_reach
 # timm's copies on the Hub of torchvision's weights -> layers.
 IMAGENET = {f"timm/vgg{layers}_bn.tv_in1k": layers for layers in STAGES}
 WEIGHTS_FILE = "model.safetensors"
-FORMAT = 1  # of the folders: a change of what they hold raises it
+FORMAT = 2  # of the folders: a change of what they hold raises it
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
@@ -26,13 +26,13 @@ def is_file_of_weights(name: str) -> bool:
     return Path(name).suffix in SUFFIXES
 
 
-def folder_of_imagenet(name: str) -> str:
-    """A Transformers folder with the convolutions of a VGG on images, made once; its head is of no use.
+def folder_of_imagenet(name: str, revision: str = "main") -> str:
+    """A Transformers folder with the convolutions of a VGG on images, made once, without a head.
 
-    name: one of IMAGENET, or a file of torchvision's or timm's weights (.pth, .safetensors). Raises UserError for a
-    file that holds no VGG with batch norm, and where the Hub's cannot be had.
+    name: one of IMAGENET, or a file of torchvision's or timm's weights (.pth, .safetensors). revision: on the Hub.
+    Raises UserError for a file that holds no VGG with batch norm, and where the Hub's cannot be had.
     """
-    path = _download(name) if name in IMAGENET else Path(name)
+    path = _download(name, revision) if name in IMAGENET else Path(name)
     if not path.is_file():
         raise UserError(
             f"model={name} is not there; pass a file of torchvision's weights, or one of {', '.join(IMAGENET)}"
@@ -43,18 +43,20 @@ def folder_of_imagenet(name: str) -> str:
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not folder.is_dir():
             model = _converted(path)
+            backbone = {f"vgg.{key}": value for key, value in model.vgg.state_dict().items()}
 
             def write(beside: Path) -> None:
-                model.save_pretrained(beside)
+                model.save_pretrained(beside, state_dict=backbone)
                 SpectrogramFeatureExtractor(num_mel_bins=model.config.feature_size).save_pretrained(beside)
 
             write_whole(folder, write)
     return str(folder)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, revision: str) -> Path:
     try:
-        return Path(hf_hub_download(name, WEIGHTS_FILE, local_files_only=hub_is_out_of_reach()))
+        offline = hub_is_out_of_reach()
+        return Path(hf_hub_download(name, WEIGHTS_FILE, revision=revision, local_files_only=offline))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"model={name} is not in the Hub's cache and cannot be downloaded; pass a file of torchvision's weights "
@@ -77,6 +79,7 @@ def _converted(path: Path) -> VggForAudioClassification:
         raise UserError(
             f"model={path} has {convolutions} convolutions under features, no VGG; pass torchvision's vgg11_bn"
         )
-    model = VggForAudioClassification(VggConfig(layers=layers, width_mult=1.0))
+    with torch.random.fork_rng(devices=[]):  # a run that converts draws the same head as one that finds the folder
+        model = VggForAudioClassification(VggConfig(layers=layers, width_mult=1.0))
     load_imagenet(model, read)
     return model

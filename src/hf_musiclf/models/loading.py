@@ -125,7 +125,7 @@ def _from_scratch(args: ModelArguments, family: ModuleType, window_seconds: floa
 def _from_checkpoint(args: ModelArguments, family: ModuleType, label2id, id2label):
     """Model and extractor of a checkpoint, its head replaced where it has another number of labels."""
     # A family may know checkpoints in other forms than a folder or a Hub id, and make a folder of them.
-    folder = family.resolve(args.model) if hasattr(family, "resolve") else args.model
+    folder = family.resolve(args.model, args.model_revision) if hasattr(family, "resolve") else args.model
     where = {"revision": args.model_revision, "local_files_only": only_local(folder)}
     where["trust_remote_code"] = args.trust_remote_code
     config = _config_of(args, folder, where)

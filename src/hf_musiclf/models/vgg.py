@@ -74,7 +74,8 @@ class VggConfig(PreTrainedConfig):
 class VggNorm(nn.BatchNorm2d):
     """Batch norm over axis 1, of 2 axes or more; a single value a channel is taken by the running statistics.
 
-    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one.
+    It has no variance, and PyTorch raises an error; the last batch of an epoch may be such a one. Gradient
+    checkpointing computes a layer twice; the statistics take the first time alone.
     """
 
     def __init__(self, config: VggConfig, size: int):
@@ -82,11 +83,12 @@ class VggNorm(nn.BatchNorm2d):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         fresh = self.training and hidden.numel() > hidden.shape[1]
-        if fresh:
+        mean, variance = self.running_mean, self.running_var
+        if fresh and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            mean, variance = mean.clone(), variance.clone()  # in a backward pass, where checkpointing computes it again
+        elif fresh:
             self.num_batches_tracked.add_(1)
-        return nn.functional.batch_norm(
-            hidden, self.running_mean, self.running_var, self.weight, self.bias, fresh, self.momentum, self.eps
-        )
+        return nn.functional.batch_norm(hidden, mean, variance, self.weight, self.bias, fresh, self.momentum, self.eps)
 
 
 class VggLayer(GradientCheckpointingLayer):

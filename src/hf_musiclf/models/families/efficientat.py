@@ -1,6 +1,5 @@
 """EfficientAT, MobileNetV3 taught by transformers on AudioSet (Schmid, Koutini and Widmer, ICASSP 2023)."""
 
-import math
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,7 +13,7 @@ from hf_musiclf.files import file_digest
 from hf_musiclf.models.efficientat import EfficientAtConfig, EfficientAtForAudioClassification
 from hf_musiclf.models.efficientat_checkpoints import load_original
 from hf_musiclf.models.efficientat_folders import save_folder
-from hf_musiclf.models.families.extractor_windows import set_window
+from hf_musiclf.models.families.extractor_windows import change_window, set_window
 from hf_musiclf.models.families.overrides import checked_overrides, make_config, own_fields
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
 
@@ -47,12 +46,12 @@ AutoModelForAudioClassification.register(EfficientAtConfig, EfficientAtForAudioC
 AutoFeatureExtractor.register(EfficientAtConfig, EfficientAtFeatureExtractor, exist_ok=True)
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, revision: str = "main") -> str:
     """What `from_pretrained` takes, of what a user names.
 
     name: an original `.pt` file or one of RELEASES, which are turned into a Transformers folder in Hugging Face's
-    cache, once; a folder or a Hub id is returned as it is. Raises UserError for a file that is no EfficientAT, and
-    where a release cannot be had.
+    cache, once; a folder or a Hub id is returned as it is. revision: of a Hub id, left to whoever loads it. Raises
+    UserError for a file that is no EfficientAT, and where a release cannot be had.
     """
     path = Path(name)
     if path.is_file() or path.suffix == ".pt":
@@ -151,15 +150,7 @@ def fit_window(
     The network averages over time and takes any length; what it has learnt, it has from the extractor's windows. Raises
     UserError for a window shorter than a spectrum, and for an extractor of other bands than the model's.
     """
-    if extractor.feature_size != model.config.num_mel_bins:
-        raise UserError(
-            f"the checkpoint's extractor makes {extractor.feature_size} mel bands where its model takes "
-            f"{model.config.num_mel_bins}; mend feature_size in its preprocessor_config.json"
-        )
-    before = extractor.window_seconds
-    set_window(extractor, window_seconds)
-    same = math.isclose(before, window_seconds)
-    return None if same else f"windows of {window_seconds} s, where it has seen {before} s"
+    return change_window(extractor, window_seconds, model.config.num_mel_bins, "mel bands")
 
 
 def embeds(model: EfficientAtForAudioClassification) -> bool:

@@ -5,7 +5,6 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.features.spectrogram import SpectrogramFeatures
 from hf_musiclf.models.cnn import CnnConfig, CnnForAudioClassification
 from hf_musiclf.models.crnn import CrnnConfig, CrnnForAudioClassification
-from hf_musiclf.models.families.extractor_windows import set_window
+from hf_musiclf.models.families.extractor_windows import change_window, set_window
 from hf_musiclf.models.families.overrides import SET_BY_THE_TRAINER, checked_overrides, make_config, own_fields
 from hf_musiclf.models.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hf_musiclf.models.imagenet import IMAGENET, folder_of_imagenet, is_file_of_weights
@@ -80,28 +79,20 @@ class SpectrogramFamily:
     ) -> str | None:
         """Make the extractor give windows of this length; returns what was done, None where it does already.
 
-        The networks pool over time and take any length; what they have learnt, they have from the extractor's windows.
-        Raises UserError for a window shorter than a spectrum, and for an extractor of other features than the model's.
+        The networks pool over time and take any length; what they have learnt, they have from the extractor's windows,
+        of which ImageNet's have seen none. Raises UserError for a window shorter than a spectrum, and for an extractor
+        of other features than the model's.
         """
-        if extractor.feature_size != model.config.feature_size:
-            raise UserError(
-                f"the checkpoint's extractor makes {extractor.feature_size} features a frame where its model takes "
-                f"{model.config.feature_size}; mend its preprocessor_config.json"
-            )
-        before = extractor.window_seconds
-        set_window(extractor, window_seconds)
-        same = math.isclose(before, window_seconds)
-        return None if same else f"windows of {window_seconds} s, where it has seen {before} s"
+        told = change_window(extractor, window_seconds, model.config.feature_size, "features a frame")
+        return told if model.base_model.standardisation.num_batches_tracked > 0 else None
 
 
 class VggFamily(SpectrogramFamily):
     """The VGG, which may start from weights of ImageNet."""
 
-    RELEASES = IMAGENET
-
-    def resolve(self, name: str) -> str:
+    def resolve(self, name: str, revision: str = "main") -> str:
         """What `from_pretrained` takes: of one of IMAGENET, or a file of such weights, a folder in the cache."""
-        return folder_of_imagenet(name) if name in IMAGENET or is_file_of_weights(name) else name
+        return folder_of_imagenet(name, revision) if name in IMAGENET or is_file_of_weights(name) else name
 
     def origin(self, name: str) -> str | None:
         return f"ImageNet's {name}" if name in IMAGENET else None
