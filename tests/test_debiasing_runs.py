@@ -192,9 +192,7 @@ def test_fsdp_is_refused_before_anything_trains(by, changes, small, tmp_path, mo
 
 
 @pytest.mark.parametrize("changes", [dict(weak_training="joint"), dict(debias="learned_mixin")], ids=["joint", "gate"])
-def test_what_learns_beside_takes_a_process_a_gpu_and_no_deepspeed(
-    changes, small, tmp_path, monkeypatch
-):
+def test_what_learns_beside_takes_a_process_a_gpu_and_no_deepspeed(changes, small, tmp_path, monkeypatch):
     _, loaded, tracks, data_args, args = parts_of_a_run(small, tmp_path / "run", **{"debias": "poe", **changes})
     args._n_gpu = 2
     with pytest.raises(UserError, match="need a process a GPU; use accelerate launch"):
