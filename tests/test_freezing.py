@@ -1,5 +1,6 @@
 """What learns, how fast, and that what does not learn does not change."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import ASTConfig, ASTForAudioClassification, ClapAudioConfig
@@ -16,7 +17,8 @@ class Features:
 
 
 class Windows(list):
-    hop = 16_000
+    hop = window = 16_000
+    samples_of_track = np.array([16_000])
 
 
 @pytest.fixture
