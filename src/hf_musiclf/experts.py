@@ -113,11 +113,13 @@ class _Maker:
     def __init__(self, loaded, tracks: Tracks, data_args: DataArguments, args: RecipeTrainingArguments):
         self.tracks, self.data_args, self.args = tracks, data_args, args
         self.sampling_rate = loaded.features.sampling_rate
-        self.model_type = args.weak_model_type or self._own_type() or loaded.family
+        self.config = self._read_config()
+        own_type = self.config.model_type if self.config and self.config.model_type in FAMILIES else None
+        self.model_type = args.weak_model_type or own_type or loaded.family
         self.model_args = ModelArguments(model=args.weak_model, model_config=args.weak_model_config)
         self.verbose = args.process_index == 0
 
-    def _config(self) -> PreTrainedConfig | None:
+    def _read_config(self) -> PreTrainedConfig | None:
         """That of the checkpoint; None where there is none that can be read."""
         name = self.args.weak_model
         if name == "random":
@@ -127,14 +129,9 @@ class _Maker:
         except (OSError, ValueError):
             return None  # whatever is wrong, load_classifier tells it
 
-    def _own_type(self) -> str | None:
-        config = self._config()
-        return config.model_type if config and config.model_type in FAMILIES else None
-
     def is_given(self) -> bool:
         """Whether the checkpoint brings a head for these labels."""
-        config = self._config()
-        return config is not None and config.label2id == label_mappings(self.tracks.labels)[0]
+        return self.config is not None and self.config.label2id == label_mappings(self.tracks.labels)[0]
 
     def untrained(self) -> LoadedModel:
         """The weak model as it starts; it hears windows at the main model's rate, in training as beside it."""

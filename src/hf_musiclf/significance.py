@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy import stats
 
-from hf_musiclf.intervals import BOOTSTRAPPED, percentiles, resample
+from hf_musiclf.intervals import BOOTSTRAPPED, Resampled, percentiles, resample
 
 
 def paired_differences(
@@ -25,12 +25,20 @@ def paired_differences(
     class, and resamples that all say the same, as `intervals.resample` and `intervals.percentiles` do: None where both
     are right on the same items. A difference that is not defined is None. Raises ValueError as those two do.
     """
-    one, other = (resample(probabilities, labels, groups, n_resamples, seed) for probabilities in (first, second))
+    return resampled_differences(
+        *(resample(probabilities, labels, groups, n_resamples, seed) for probabilities in (first, second)), confidence
+    )
+
+
+def resampled_differences(
+    first: Resampled, second: Resampled, confidence: float = 0.95
+) -> dict[str, float | list[float] | None]:
+    """`paired_differences` of models that are resampled already, by the same labels, groups, number and seed."""
     found = {}
     for name in BOOTSTRAPPED:
-        difference = one.point[name] - other.point[name]
+        difference = first.point[name] - second.point[name]
         found[name] = None if np.isnan(difference) else difference
-        found[f"{name}_interval"] = percentiles(one.drawn[name] - other.drawn[name], confidence)
+        found[f"{name}_interval"] = percentiles(first.drawn[name] - second.drawn[name], confidence)
     return found
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hf_musiclf.comparison.runs import FinishedRun
-from hf_musiclf.intervals import bootstrap_intervals
+from hf_musiclf.intervals import BOOTSTRAPPED, bootstrap_intervals, resample
 from hf_musiclf.pages import Block, Heading, Paragraph, Table
 from hf_musiclf.report import with_interval
-from hf_musiclf.significance import holm, mcnemar, paired_differences
+from hf_musiclf.significance import holm, mcnemar, resampled_differences
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -49,8 +49,9 @@ def compare_runs(runs: Sequence[FinishedRun], baseline: int | None = None) -> Co
     n_resamples = max(run.report["arguments"]["bootstrap_resamples"] for run in runs)
     scores = []
     for run in runs:
-        said = run.tested
-        found = bootstrap_intervals(said.probabilities, said.label_ids, said.groups, n_resamples)
+        said, found = run.tested, {}
+        if any(f"{name}_interval" not in run.scores for name in BOOTSTRAPPED):
+            found = bootstrap_intervals(said.probabilities, said.label_ids, said.groups, n_resamples)
         scores.append({f"{name}_interval": interval for name, interval in found.items()} | dict(run.scores))
     if baseline is None and len(runs) <= FEW:
         pairs = list(combinations(range(len(runs)), 2))
@@ -64,15 +65,15 @@ def compare_pairs(
 ) -> list[dict[str, Any]]:
     """For each pair of runs, (first, second) by number, how much better the second is on the same tracks.
 
-    Returns dicts: "pair"; what `paired_differences` finds, second less first; "mcnemar"; and "p_holm", its p among
+    Returns dicts: "pair"; what `resampled_differences` finds, second less first; "mcnemar"; and "p_holm", its p among
     those of all these pairs.
     """
+    truth, groups = runs[0].tested.label_ids, runs[0].tested.groups
+    resampled = [resample(run.tested.probabilities, truth, groups, n_resamples) for run in runs]
     found = []
     for first, second in pairs:
-        one, other = runs[first].tested, runs[second].tested
-        truth = one.label_ids
-        gains = paired_differences(other.probabilities, one.probabilities, truth, one.groups, n_resamples)
-        test = mcnemar(one.predicted == truth, other.predicted == truth)
+        gains = resampled_differences(resampled[second], resampled[first])
+        test = mcnemar(*(runs[number].tested.predicted == truth for number in (first, second)))
         found.append({"pair": (first, second), **gains, "mcnemar": test})
     for row, p in zip(found, holm([row["mcnemar"]["p"] for row in found]), strict=True):
         row["p_holm"] = p

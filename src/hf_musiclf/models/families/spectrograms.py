@@ -60,8 +60,8 @@ class SpectrogramFamily:
         """
         offered = {*OF_EXTRACTOR, *own_fields(self.config_class)} - {"feature_size"} - SET_BY_THE_TRAINER
         for key in overrides:
-            near = difflib.get_close_matches(key, offered, n=1)
             if key not in offered:
+                near = difflib.get_close_matches(key, offered, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are e.g. features, num_mel_bins, {self.examples}"
                 raise UserError(f"model_config: {key!r} is a field neither of the network nor of its features; {hint}")
         settings = {key: value for key, value in overrides.items() if key in OF_EXTRACTOR}
