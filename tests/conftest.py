@@ -1,6 +1,7 @@
 """Small audio made on the spot, in the layouts of the real data; no network."""
 
 import csv
+import gc
 import io
 import os
 import socket
@@ -31,6 +32,13 @@ FORMATS = {
     "mp3": ("MP3", "MPEG_LAYER_III", 44100),
     "mp3_low_rate": ("MP3", "MPEG_LAYER_III", 22050),
 }
+
+
+def pytest_collection_finish(session):
+    """What is imported by now is not searched for garbage again: Trainer collects after every training, which takes
+    longer than these trainings do."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

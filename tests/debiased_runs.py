@@ -1,8 +1,5 @@
 """How the tests train beside a weak model: a small corpus, flags for a weak model, and the parts of a run."""
 
-import gc
-from contextlib import contextmanager
-
 from recipe_runs import RECIPE, data_flags, flags, recipe
 from transformers import set_seed
 
@@ -29,16 +26,6 @@ CONVOLUTIONAL = dict(weak_model_type="efficientat", weak_model_config="width_mul
 WITHOUT_EVALUATION = dict(eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
 
 
-@contextmanager
-def heap_set_aside():
-    """What is in memory already is not searched for garbage: Trainer collects after every training, which takes longer
-    than these trainings do."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def write_small_corpus(folder):
     """Two windows a track, eight artists a genre, so that each split has every genre; returns the folder."""
     write_corpus(folder, tracks_per_artist=1, artists_per_genre=8, seconds=1.5, sampling_rate=16_000)
@@ -46,7 +33,9 @@ def write_small_corpus(folder):
 
 
 def small_flags(corpus, **changes):
-    weak = WEAK if changes.get("debias", "none") != "none" else {}
+    weak = dict(WEAK) if changes.get("debias", "none") != "none" else {}
+    if changes.get("weak_training") == "joint":
+        weak.pop("weak_epochs", None)
     return flags(**{**data_flags(corpus), **SMALL, **weak, **changes})
 
 

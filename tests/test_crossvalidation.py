@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from debiased_runs import heap_set_aside
 from recipe_runs import ROOT, TINY, Killed, data_flags, dies_in_step
 
 from hf_musiclf.crossvalidation import FOLD_METRICS, describe_folds, over_folds
@@ -23,7 +22,7 @@ from hf_musiclf.training import MusicTrainer
 @pytest.fixture(autouse=True, scope="module")
 def no_pictures_of_folds():
     """They take half the time of such a run, and are tested elsewhere; those of all folds are drawn."""
-    with pytest.MonkeyPatch.context() as patch, heap_set_aside():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
         yield
 

@@ -10,7 +10,6 @@ import torchaudio
 from debiased_runs import (
     CONVOLUTIONAL,
     WEAK_CONFIG,
-    heap_set_aside,
     parts_of_a_run,
     run_small,
     same,
@@ -45,7 +44,7 @@ PLAIN_STEPS = dict(optim="sgd", learning_rate=0.5, lr_scheduler_type="constant",
 @pytest.fixture(autouse=True, scope="module")
 def no_pictures():
     """They take half the time of such a run, and are tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch, heap_set_aside():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
         yield
 
@@ -98,6 +97,10 @@ def alone(small, tmp_path_factory):
             dict(debias="poe", weak_folds=3, weak_training="joint"),
             r"weak_folds=3 needs weak models that are trained first; see weak_training",
         ),
+        (
+            dict(debias="poe", weak_epochs=2, weak_training="joint"),
+            r"weak_epochs=2\.0 does nothing with weak_training=joint, where the weak model has the epochs of the main",
+        ),
         (dict(debias="poe", mixup_alpha=0.3), r"mixup_alpha=0\.3 mixes what the weak model of --debias hears apart"),
         (
             dict(debias="poe", weak_model_config=None),
@@ -141,6 +144,11 @@ def test_a_flag_or_key_of_a_weak_model_is_refused_where_there_is_none_and_a_defa
     for defaults, words in [(weak, none), (other, [*file, *none]), (other, flag), (other, file), ({}, none)]:
         *_, args = parse_recipe({"use_cpu": True, **defaults}, words)
         assert args.debias == ("none" if words[-1] == "none" else other["debias"])
+
+
+def test_the_epochs_of_a_weak_model_that_a_recipe_trains_first_may_stand_beside_a_joint_one():
+    defaults = {"use_cpu": True, "debias": "poe", "weak_epochs": 2, "weak_model_config": "hidden_size=8"}
+    assert parse_recipe(defaults, ["--weak_training", "joint"])[2].weak_training == "joint"
 
 
 def test_none_in_a_file_takes_a_recipes_weak_model_away_but_not_one_beside_it(tmp_path):
@@ -293,7 +301,7 @@ def test_both_hear_the_very_same_windows_and_a_frozen_weak_model_stays_as_it_is(
 
 def losses_of(corpus, folder, **changes):
     trainer = trainer_of_a_run(
-        corpus, folder, max_steps=2, logging_steps=1, learning_rate=0.0, weak_learning_rate=2e-3, weak_epochs=3,
+        corpus, folder, max_steps=2, logging_steps=1, learning_rate=0.0, weak_learning_rate=2e-3,
         model_config="hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_mel_bins=64",
         **changes,
     )  # fmt: skip

@@ -15,7 +15,6 @@ import torch
 from debiased_runs import (
     MAIN_CONFIG,
     WEAK_CONFIG,
-    heap_set_aside,
     parts_of_a_run,
     run_small,
     small_flags,
@@ -44,7 +43,7 @@ ALONE = {name: value for name, value in EXACT.items() if not name.startswith("we
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    with pytest.MonkeyPatch.context() as patch, heap_set_aside():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
         yield
 
@@ -149,6 +148,28 @@ def test_a_run_does_not_go_on_beside_a_weak_model_of_other_weights(small, tmp_pa
     assert run_small(small, **changes, overwrite_output_dir=True)["training"]["steps"] == 4
 
 
+@pytest.mark.parametrize(
+    "earlier, now, learnt",
+    [
+        (dict(debias="none"), dict(debias="poe", weak_training="joint"), r"nothing learnt, and here weak would"),
+        (
+            dict(debias="poe", weak_training="joint"),
+            dict(debias="learned_mixin", weak_training="joint"),
+            "weak learnt, and here gate, weak would",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_debiasing_is_named(earlier, now, learnt, small, tmp_path):
+    saved = dict(save_strategy="steps", save_steps=2, max_steps=2, cache_dir=tmp_path / "cache")
+    trainer_of_a_run(small, tmp_path / "earlier", **earlier, **saved).train()
+    trainer = trainer_of_a_run(small, tmp_path / "now", **now, **saved)
+    with pytest.raises(
+        UserError, match=rf"checkpoint-2: beside its model {learnt}; resume with the --debias"
+    ) as caught:
+        trainer.train(resume_from_checkpoint=str(tmp_path / "earlier" / "checkpoint-2"))
+    assert "\n" not in str(caught.value)
+
+
 # Disk
 
 
@@ -170,6 +191,13 @@ def test_what_learns_beside_the_main_model_needs_room_in_checkpoints_too(how, sm
 
 
 # Refused
+
+
+def test_masks_are_refused_for_waveforms_before_a_weak_model_trains(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(MusicTrainer, "training_step", lambda *args: pytest.fail("a model was trained"))
+    words = tiny_flags("wav2vec2_poe_gtzan", small, output_dir=tmp_path / "run", mask_frames=4, cache_dir=tmp_path)
+    with pytest.raises(UserError, match=r"^mixup_alpha, mask_bands and mask_frames are for spectrograms"):
+        recipe(ROOT / "recipes" / "wav2vec2_poe_gtzan.py").main(words)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from debiased_runs import (
     CONVOLUTIONAL,
     MAIN_CONFIG,
     WEAK_CONFIG,
-    heap_set_aside,
     parts_of_a_run,
     same,
     trainer_of_a_run,
@@ -35,12 +34,6 @@ from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
 
 STEPS_OF_ONE_EPOCH = 4  # 60 training tracks in batches of 16
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    with heap_set_aside():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +327,37 @@ def test_a_joint_weak_model_learns_beside_the_main_one_by_its_own_loss_alone(wea
         )
     assert same(states[0][0], states[1][0])
     assert not same(states[0][1], states[1][1])
+
+
+@pytest.mark.parametrize("how", ["first", "joint"])
+def test_a_weak_network_that_standardises_its_inputs_knows_them_before_it_learns(how, small, tmp_path, monkeypatch):
+    """Of bins in decibels, far from 0: their mean over training windows, not the 0 of a new batch norm."""
+    seen = []
+    monkeypatch.setattr(MusicTrainer, "train", lambda self, **kwargs: seen.append(self.loaded.model))
+    monkeypatch.setattr(experts._Maker, "_keep", lambda self, trainer, folder, about: trainer.loaded.save(folder))
+    cnn = dict(weak_model_type="spectrogram_cnn", weak_model_config="channels=[4],dense_sizes=[],num_mel_bins=8")
+    weak = made(small, tmp_path, **cnn, weak_training=how)
+    (model,) = {id(model): model for model in (*seen, *(member.model for member in weak.members))}.values()
+    norm = model.base_model.standardisation
+    assert norm.num_batches_tracked > 0 and (norm.running_mean.abs() > 5).all()
+
+
+@pytest.mark.parametrize("start, still", [("a checkpoint", True), ("from scratch", False)])
+def test_batch_norms_of_a_joint_weak_model_stay_where_those_of_a_pretrained_one_are_to(start, still, small, tmp_path):
+    weak = dict(CONVOLUTIONAL)
+    if start != "from scratch":
+        fresh = made(small, tmp_path, **weak, weak_training="joint").members[0]
+        fresh.model.config.id2label = {0: "a", 1: "b"}
+        fresh.save(tmp_path / "start")
+        weak = dict(weak_model=tmp_path / "start", weak_model_config=None)
+    trainer = trainer_of_a_run(
+        small, tmp_path / "run", debias="poe", weak_training="joint", freeze_batch_norm=True, max_steps=2,
+        cache_dir=tmp_path / "cache", **weak,
+    )  # fmt: skip
+    norms = [m for m in trainer.debiasing.weak.members[0].model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    trainer.train()
+    assert all(torch.equal(*pair) for pair in zip(before, (n.running_mean for n in norms), strict=True)) == still
 
 
 # Out of fold

@@ -1,6 +1,8 @@
 """What the one Trainer adds to Transformers', on its parts."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hf_musiclf.callbacks import EarlyStopping, EpochCallback
 from hf_musiclf.data.window_dataset import RandomWindows
 from hf_musiclf.files import is_disk_full
 from hf_musiclf.runs import is_whole_checkpoint
+from hf_musiclf.training import _windows_per_second
 
 
 class Numbers(RandomWindows):
@@ -87,3 +90,11 @@ def test_a_checkpoint_cut_short_is_not_whole(tmp_path):
     assert not is_whole_checkpoint(tmp_path)
     (tmp_path / "trainer_state.json").write_text('{"global_step": 3}')
     assert is_whole_checkpoint(tmp_path)
+
+
+def test_the_rate_of_training_leaves_out_evaluations_and_what_a_resumed_run_did_before(tmp_path):
+    log = [{"eval_runtime": 2.0}, {"loss": 1.0}, {"eval_runtime": 3.0}]
+    trainer = SimpleNamespace(state=SimpleNamespace(log_history=log, epoch=2.0), train_dataset=range(100))
+    assert _windows_per_second(trainer, SimpleNamespace(checkpoint=None), 10.0) == 2 * 100 / (10 - 5)
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"epoch": 1.5, "log_history": log[:2]}), encoding="utf-8")
+    assert _windows_per_second(trainer, SimpleNamespace(checkpoint=tmp_path), 8.0) == 0.5 * 100 / (8 - 3)

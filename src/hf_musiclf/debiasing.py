@@ -262,6 +262,14 @@ def save_beside(pair: Paired, folder: Path) -> None:
 
 
 def load_beside(pair: Paired, folder: Path) -> None:
-    """Read STATE_FILE of a checkpoint; all of it has to fit."""
-    missing, unexpected = pair.load_state_dict(load_file(folder / STATE_FILE), strict=False)
-    assert not unexpected and all(key.startswith("main.") for key in missing), (missing, unexpected)
+    """Read STATE_FILE of a checkpoint. Raises UserError where something else, or nothing, learnt beside that model."""
+    path = folder / STATE_FILE
+    found = load_file(path) if path.is_file() else {}
+    if set(found) != set(pair.beside()):
+        learnt = ", ".join(sorted({key.partition(".")[0] for key in found})) or "nothing"
+        wanted = ", ".join(sorted({key.partition(".")[0] for key in pair.beside()}))
+        raise UserError(
+            f"{folder}: beside its model {learnt} learnt, and here {wanted} would; resume with the --debias, "
+            f"--weak_training and weak model that it was trained with, or {WAY_OUT}"
+        )
+    pair.load_state_dict(found, strict=False)

@@ -26,12 +26,13 @@ from hf_musiclf.files import write_json, write_whole
 from hf_musiclf.labels import label_mappings
 from hf_musiclf.models.freezing import truncate
 from hf_musiclf.models.loading import FAMILIES, LoadedModel, load_classifier, quiet_transformers
+from hf_musiclf.models.standardisation import set_standardisation
 from hf_musiclf.probabilities import softmax
 from hf_musiclf.reach import only_local
 from hf_musiclf.splits import grouped_folds
 from hf_musiclf.training import MusicTrainer
 
-FORMAT = 2  # of what is kept; a change trains anew
+FORMAT = 3  # of what is kept; a change trains anew
 ABOUT_FILE = "weak.json"
 # The arguments that a weak model follows from, beside its start and its tracks.
 FOLLOWS_FROM = (
@@ -63,7 +64,7 @@ def make_debiasing(
     _refuse_shards(args)
     maker = _Maker(loaded, tracks, data_args, args)
     if args.weak_training == "joint":
-        members, member_of_row = [maker.untrained()], {}
+        members, member_of_row = [maker.standardised(maker.untrained(), tracks)], {}
     elif maker.is_given():
         if args.weak_folds:
             raise UserError(f"weak_folds={args.weak_folds}: {args.weak_model} has its head already; leave one out")
@@ -72,6 +73,8 @@ def make_debiasing(
                 f"weak_layers={args.weak_layers} takes layers from under the head that {args.weak_model} has already; "
                 "pass --weak_layers 0 for all of them"
             )
+        if maker.verbose:
+            print(f"{args.weak_model} has its head already and is used as it is; weak_epochs and the like do nothing")
         members, member_of_row = [maker.untrained()], {}
     elif args.weak_folds:
         members, member_of_row = maker.out_of_fold()
@@ -182,7 +185,7 @@ class _Maker:
             if self.verbose:
                 print(f"training the weak model on {len(rows)} tracks", flush=True)
             set_seed(args.seed)
-            trainer = self._trainer(loaded, tracks)
+            trainer = self._trainer(self.standardised(loaded, tracks), tracks)
             with quiet_transformers():
                 trainer.train()
                 if args.local_process_index == 0 and not (folder / ABOUT_FILE).is_file():  # a disk a machine
@@ -193,6 +196,12 @@ class _Maker:
         loaded.model.load_state_dict(kept.state_dict())
         if self.verbose:
             print(f"the weak model is kept in {folder}", flush=True)
+        return loaded
+
+    def standardised(self, loaded: LoadedModel, tracks: Tracks) -> LoadedModel:
+        """The same model; a network that standardises its own inputs has that of training windows from the start."""
+        windows = cut_windows(tracks, self.data_args, self.sampling_rate, self.args.seed)["train"]
+        set_standardisation(loaded.model, loaded.features, windows, self.args.seed)
         return loaded
 
     def _all_have(self, path: Path) -> bool:

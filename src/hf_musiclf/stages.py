@@ -13,7 +13,7 @@ from hf_musiclf.experts import make_debiasing, weights_of
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.models.standardisation import set_standardisation
 from hf_musiclf.runs import Run
-from hf_musiclf.training import MusicTrainer, check_shortest
+from hf_musiclf.training import MusicTrainer, check_augmentation, check_shortest
 
 # Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
 HEAD_LEARNING_RATE = 3e-3
@@ -33,6 +33,7 @@ def make_trainer(
     UserError where that is another one than the checkpoint was trained beside, and for a track that is too short.
     """
     check_shortest(windows, loaded.features)  # before another model trains, too
+    check_augmentation(loaded.features, args)
     learns = any(parameter.requires_grad for parameter in loaded.model.base_model.parameters())
     if not (run.checkpoint and learns):  # a checkpoint of a head alone is without them
         told = set_standardisation(loaded.model, loaded.features, windows["train"], args.seed)

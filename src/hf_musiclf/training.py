@@ -1,5 +1,6 @@
 """The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
 
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import EvalPrediction, Trainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -27,11 +27,19 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
-from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, split_by_scale
+from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
-from hf_musiclf.runs import REPORT_FILE, Run, check_space, claim_folder, how_to_go_on, remove_half_checkpoints
+from hf_musiclf.runs import (
+    CHECKPOINT_END,
+    REPORT_FILE,
+    Run,
+    check_space,
+    claim_folder,
+    how_to_go_on,
+    remove_half_checkpoints,
+)
 from hf_musiclf.waveform_augmentation import AugmentedWindows, WaveformAugmentation
 
 
@@ -64,7 +72,10 @@ class MusicTrainer(Trainer):
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
         if args.freeze_batch_norm and loaded.facts.get("start") != FROM_SCRATCH:
-            self.frozen += [module for module in loaded.model.base_model.modules() if isinstance(module, _BatchNorm)]
+            self.frozen += batch_norms(loaded.model)
+        if args.freeze_batch_norm and debiasing and debiasing.joint:
+            weak = debiasing.weak.members[0]
+            self.frozen += batch_norms(weak.model) if weak.facts.get("start") != FROM_SCRATCH else []
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -104,13 +115,8 @@ class MusicTrainer(Trainer):
     def _make_augmentation(self) -> BatchAugmentation | None:
         if not self.args.augments_batches:
             return None
-        name = self.features.extractor.model_input_names[0]
-        if not getattr(self.features, "spectrograms", True):
-            raise UserError(
-                "mixup_alpha, mask_bands and mask_frames are for spectrograms of frames and bands, which this model "
-                "does not take; leave them at 0 (it masks by itself: mask_time_prob of its config)"
-            )
-        return BatchAugmentation(name, self.args)
+        check_augmentation(self.features, self.args)
+        return BatchAugmentation(self.features.extractor.model_input_names[0], self.args)
 
     def _make_pair(self) -> None:
         """Put what learns beside the main model, if anything, into `model` for optimizer and processes."""
@@ -329,6 +335,15 @@ class MusicTrainer(Trainer):
         return other.logits(self.windows["test"])
 
 
+def check_augmentation(features: Any, args: RecipeTrainingArguments) -> None:
+    """Raise UserError where batches are to be augmented in a way that these features do not go with."""
+    if args.augments_batches and not getattr(features, "spectrograms", True):
+        raise UserError(
+            "mixup_alpha, mask_bands and mask_frames are for spectrograms of frames and bands, which this model does "
+            "not take; leave them at 0 (it masks by itself: mask_time_prob of its config)"
+        )
+
+
 def check_shortest(windows: Mapping[str, EvaluationWindows | RandomWindows], features: Any) -> None:
     """Raise UserError, which names the track, where the shortest of a split is too short for the features.
 
@@ -389,6 +404,17 @@ def train_and_evaluate(
         raise
 
 
+def _windows_per_second(trainer: MusicTrainer, run: Run, seconds: float) -> float | None:
+    """Training windows a second since start or resume, evaluations left out; of kept embeddings where these train."""
+    earlier = {"epoch": 0.0, "log_history": []}
+    if run.checkpoint:
+        earlier = json.loads((run.checkpoint / CHECKPOINT_END).read_text(encoding="utf-8"))
+    logged = trainer.state.log_history[len(earlier["log_history"]) :]
+    seconds -= sum(entry.get("eval_runtime", 0.0) for entry in logged)
+    epochs = (trainer.state.epoch or 0.0) - earlier["epoch"]
+    return round(epochs * len(trainer.train_dataset) / seconds, 1) if epochs > 0 else None
+
+
 def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
     """Train, from the run's checkpoint where there is one; returns what the report says of it."""
     set_seed(trainer.args.seed)  # whatever was scored before, training starts from the seed
@@ -397,6 +423,7 @@ def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
     seconds = time.monotonic() - started
     return {
         "seconds_since_start_or_resume": round(seconds, 1),
+        "train_windows_per_second": _windows_per_second(trainer, run, seconds),
         "steps": fitted.global_step,
         "epochs": round(trainer.state.epoch or 0, 3),
         "processes": trainer.args.world_size,

@@ -61,9 +61,8 @@ def parse_recipe(
     if rest:
         raise UserError(f"{rest[0]!r} stands alone: every value follows its --flag")
     values = vars(namespace)
-    if values["debias"] == "none":
-        typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
-        _refuse_idle(values, typed, {key for key, value in from_file.items() if value is not None})
+    typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
+    _refuse_idle(values, typed, {key for key, value in from_file.items() if value is not None})
     return tuple(
         cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
         for cls in ARGUMENT_CLASSES
@@ -93,17 +92,26 @@ def parse_data(
 
 
 def _refuse_idle(values: Mapping[str, Any], typed: set[str], in_file: set[str]) -> None:
-    """Refuse what is set for a weak model beside `debias=none`, by the source that says so or by a stronger one.
+    """Refuse what is set for a weak model that is not there, by the source that says so or by a stronger one; and the
+    epochs of one that is not trained first.
 
     A recipe's DEFAULTS, and a file, may describe a weak model that a flag then leaves out. typed, in_file: names.
     """
-    for field in dataclasses.fields(DebiasArguments):
-        told = field.name in typed or (field.name in in_file and "debias" not in typed)
-        if told and field.name != "debias":
-            raise UserError(
-                f"{field.name}={values[field.name]} does nothing with debias=none; leave it out, or choose a loss by "
-                "--debias"
-            )
+
+    def told(name: str, beside: str) -> bool:
+        return name in typed or (name in in_file and beside not in typed)
+
+    if values["debias"] == "none":
+        for name in (field.name for field in dataclasses.fields(DebiasArguments) if field.name != "debias"):
+            if told(name, "debias"):
+                raise UserError(
+                    f"{name}={values[name]} does nothing with debias=none; leave it out, or choose a loss by --debias"
+                )
+    elif values["weak_training"] == "joint" and told("weak_epochs", "weak_training"):
+        raise UserError(
+            f"weak_epochs={values['weak_epochs']} does nothing with weak_training=joint, where the weak model has the "
+            "epochs of the main one; leave it out"
+        )
 
 
 def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:

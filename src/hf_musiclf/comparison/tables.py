@@ -113,24 +113,31 @@ def facts_of(run: FinishedRun) -> dict[str, str]:
 def speed_of(run: FinishedRun) -> dict[str, str]:
     seconds = run.report.get("seconds", run.report.get("training", {}).get("seconds_since_start_or_resume"))
     devices = sorted({part["training"]["device"] for part in run.trainings})
-    rates = [_evaluation_rate(part) for part in run.trainings]
-    known = bool(rates) and None not in rates
+    rates = {"training": [], "evaluation": []}
+    for part in run.trainings:
+        rates["training"].append(None if _embeds(part) else part["training"].get("train_windows_per_second"))
+        rates["evaluation"].append(_evaluation_rate(part))
     return {
         "minutes of training": DASH if seconds is None else f"{seconds / 60:.{1 if seconds >= 60 else 2}f}",
         "device": ", ".join(devices) or DASH,
-        "windows a second in evaluation": f"{statistics.median(rates):,.0f}" if known else DASH,
+        **{
+            f"windows a second in {what}": f"{statistics.median(found):,.0f}" if found and None not in found else DASH
+            for what, found in rates.items()
+        },
     }
 
 
-def _evaluation_rate(report: Mapping[str, Any]) -> float | None:
-    """Windows a second of a run's evaluations on validation, None where that is not known.
+def _embeds(report: Mapping[str, Any]) -> bool:
+    """Whether a frozen backbone was run once, before: what Trainer then counts are embeddings."""
+    asked = (report["arguments"].get(name) for name in ("train_layers", "train_windows", "cache_embeddings"))
+    return tuple(asked) == ("head", "all", True)
 
-    A frozen backbone may have been run once, before: what Trainer then counts are embeddings.
-    """
-    arguments, history = report["arguments"], report["training"]["history"]
-    asked = (arguments.get(name) for name in ("train_layers", "train_windows", "cache_embeddings"))
+
+def _evaluation_rate(report: Mapping[str, Any]) -> float | None:
+    """Windows a second of a run's evaluations on validation, None where that is not known."""
+    history = report["training"]["history"]
     logged = [entry["eval_samples_per_second"] for entry in history if "eval_samples_per_second" in entry]
-    return statistics.median(logged) if logged and tuple(asked) != ("head", "all", True) else None
+    return statistics.median(logged) if logged and not _embeds(report) else None
 
 
 def pair_blocks(comparison: Comparison, word: str) -> list[Block]:

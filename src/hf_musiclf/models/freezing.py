@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from hf_musiclf.errors import UserError
@@ -66,6 +67,11 @@ def set_trainable(model: PreTrainedModel, train_layers: str) -> dict[str, int]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
     }
+
+
+def batch_norms(model: PreTrainedModel) -> list[nn.Module]:
+    """The batch norms of the model's backbone, whose running statistics may be kept as they are."""
+    return [module for module in model.base_model.modules() if isinstance(module, _BatchNorm)]
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:
