@@ -43,7 +43,8 @@ setup(
         "filelock>=3.12",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff>=0.12", "librosa>=0.11"],
+        # gradio for the tests of the page, which playwright opens in a Chromium of the system.
+        "dev": ["pytest>=8", "ruff>=0.12", "librosa>=0.11", "gradio>=6", "playwright>=1.50"],
         "app": ["gradio>=6"],
     },
     classifiers=[

@@ -15,6 +15,7 @@ Expected: not measured yet on all of GTZAN, see recipes/README.md for what was.
 
 from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.data.loading import cut_windows, load_tracks
+from hf_musiclf.hub import publish_if_asked
 from hf_musiclf.launching import run_script
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.runs import start_run
@@ -65,6 +66,8 @@ DEFAULTS = dict(
 def main(argv=None):
     data_args, model_args, training_args = parse_recipe(DEFAULTS, argv, __doc__)
     run = start_run(__file__, data_args, model_args, training_args)
+    if run.report:  # finished, and now to be published
+        return publish_if_asked(run)
     tracks = load_tracks(data_args, verbose=run.is_main)
     loaded = load_classifier(model_args, tracks.labels, data_args.window_seconds, "efficientat", verbose=run.is_main)
     windows = cut_windows(tracks, data_args, loaded.features.sampling_rate, training_args.seed)

@@ -58,6 +58,10 @@ def main(argv=None) -> dict:
     check_folder(folder)
     parse = functools.partial(parse_recipe, recipe.DEFAULTS)
     training_args = parse(flags)[2]
+    if training_args.push_to_hub:
+        raise UserError(
+            f"push_to_hub would publish every fold; leave it out, and publish one: scripts/push.py {folder}/fold_1"
+        )
     is_main = training_args.process_index == 0
 
     def run_fold(words):

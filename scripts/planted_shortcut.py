@@ -235,7 +235,8 @@ def main(argv=None) -> dict:
     if args.seeds < 1 or not 0 <= args.rate <= 1:
         raise UserError(f"seeds={args.seeds}, rate={args.rate}: needs 1 seed or more, and a rate in [0, 1]")
     for name in args.debias:  # what is wrong is told before anything is rendered
-        parse_recipe(DEFAULTS, [*flags_of(name, flags), f"--output_dir={args.output_dir}"])
+        if parse_recipe(DEFAULTS, [*flags_of(name, flags), f"--output_dir={args.output_dir}"])[2].push_to_hub:
+            raise UserError("push_to_hub: these models are scored and not kept; leave it out")
     found = run_all(args, flags)
     accuracies = {name: [by_test(runs[seed]["accuracy"]) for seed in runs] for name, runs in found.items()}
     with_weak = next((runs for runs in found.values() if all("weak" in run for run in runs.values())), None)

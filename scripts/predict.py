@@ -1,10 +1,12 @@
-"""Classify whole tracks with a model that a recipe saved, or with an ensemble of them.
+"""Classify whole tracks with a model that a recipe saved, or with several as one.
 
-    python scripts/predict.py runs/demo song.mp3 another.wav
-    python scripts/predict.py runs/demo music/ --top_k 5
-    python scripts/predict.py runs/ensemble music/           # what scripts/ensemble.py left
+    python scripts/predict.py runs/demo song.mp3 music/ --top_k 5
+    python scripts/predict.py runs/demo https://example.org/song.ogg --timeline song.png
+    python scripts/predict.py runs/ast music/ --with runs/efficientat --with runs/cnn --csv music.csv
+    python scripts/predict.py NAME/OF-THE-HUB music/ --json > music.jsonl
 
-A folder is searched for audio files. A file that cannot be read is told, the others go on, and the exit code is 1.
+A folder is searched for audio files. What cannot be read is told on standard error, the others go on, and the exit
+code is 1. `runs/ensemble`, which scripts/ensemble.py left, is a model as any other.
 """
 
 import argparse
@@ -17,9 +19,20 @@ AUDIO_SUFFIXES = {".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or Hub id of a saved model, or the folder of an ensemble")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    parser.add_argument("tracks", nargs="+", metavar="FILE_OR_FOLDER", help="audio files, folders of them, URLs")
+    parser.add_argument(
+        "--with", dest="others", action="append", default=[], metavar="MODEL",
+        help="another model of the same labels: the mean of all is told (may be given several times)",
+    )  # fmt: skip
     parser.add_argument("--top_k", type=int, default=3, help="labels shown for each track (default: 3)")
-    parser.add_argument("--hop_seconds", type=float, help="between window starts (default: the model's window)")
+    parser.add_argument("--json", action="store_true", help="a line of JSON a track on standard output, no table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the probabilities of all labels, a row a track")
+    parser.add_argument(
+        "--timeline", type=Path, metavar="PNG_OR_FOLDER",
+        help="draw spectrogram and probabilities over time: a .png for one track, for several a folder",
+    )  # fmt: skip
+    parser.add_argument("--hop_seconds", type=float, help="between window starts (default: as in its evaluation)")
+    parser.add_argument("--batch_size", type=int, default=16, help="windows that a model hears at once (default: 16)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: a GPU where there is one)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model brings along")
     return parser.parse_args(argv)
@@ -27,35 +40,17 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    import torch
-    from tqdm import tqdm
+    from hf_musiclf.predicting import predict
 
-    from hf_musiclf.audio_readers import AudioError
-    from hf_musiclf.ensembles import open_classifier
-    from hf_musiclf.errors import UserError
-
-    files = [file for path in args.paths for file in _audio_files(path)]
-    if not files:
-        raise UserError(f"{args.paths[0]} holds no audio file")
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classify = open_classifier(args.model, device, trust_remote_code=args.trust_remote_code)
-    failed = 0
-    for file in tqdm(files, desc="Classifying", unit="track", disable=len(files) < 10):
-        try:
-            scores = classify(file, args.hop_seconds)
-        except AudioError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        shown = ", ".join(f"{label} {probability:.2f}" for label, probability in scores.top(args.top_k))
-        print(f"{file}: {shown}  ({scores.n_windows} windows)")
-    return 1 if failed else 0
+    return predict(args, [track for place in args.tracks for track in _tracks_of(place)])
 
 
-def _audio_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.name[0] != ".")
+def _tracks_of(place: str) -> list[str]:
+    """The audio files of a folder; a file or URL as it is."""
+    if place.startswith(("http://", "https://")) or not Path(place).is_dir():
+        return [place]
+    found = (file for file in Path(place).rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+    return [str(file) for file in sorted(found) if file.name[0] != "."]
 
 
 if __name__ == "__main__":

@@ -178,3 +178,27 @@ def finished(corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run") / "ast"
     return folder, recipe().main(flags(**data_flags(corpus), output_dir=folder))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub on the loopback, to which the real client talks with a token that may write; see hub_server.py.
+
+    `hub.waited`: the seconds that the client would have slept between its tries.
+    """
+    from types import SimpleNamespace
+
+    from hub_server import HubServer
+    from huggingface_hub import close_session, constants
+
+    with HubServer() as server:
+        server.waited = []
+        monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=server.waited.append))
+        told = {"ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+        told["HUGGINGFACE_CO_URL_TEMPLATE"] = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in told.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_writer")
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        yield server
+        close_session()

@@ -10,16 +10,19 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 
 # Lowest first: a module may import from its own layer or from one below.
 LAYERS = [
-    {"errors", "files", "reach", "pages"},
+    {"errors", "files", "reach", "pages", "hub_access"},
     {"windows", "labels", "splits", "leakage", "probabilities", "predictions", "intervals", "mixtures", "balancing"},
     {"zip_members", "zip_streams", "audio_readers"},
     {"audio", "metrics", "significance", "plot_style"},
     {"arguments", "launching"},
     {"data", "features", "plots", "seeds", "augmentation", "waveform_augmentation", "losses"},
     {"models"},
-    {"inference", "runs", "embeddings", "callbacks", "debiasing"},
+    {"inference", "runs", "embeddings", "callbacks", "debiasing", "registration"},
     {"report"},
-    {"training", "cards", "crossvalidation", "comparison", "ensembles"},
+    {"training", "cards", "crossvalidation", "comparison", "ensembles", "hub", "spaces"},
+    {"timeline"},
+    {"predicting"},
+    {"app"},
     {"experts"},
     {"stages"},
 ]

@@ -55,13 +55,19 @@ def _shown(scores: dict[str, Any]) -> dict[str, str]:
     return {name: with_interval(scores, name) for name in SHOWN}
 
 
-def dataset_card(tracks: Tracks, name: str, command: str, files: dict[str, list[str]]) -> DatasetCard:
-    """The card of exported splits. files: split name -> paths inside the dataset's folder. command: what made them."""
+def dataset_card(
+    tracks: Tracks, name: str, command: str, files: dict[str, list[str]], audio: bool = True
+) -> DatasetCard:
+    """The card of exported splits.
+
+    files: split name -> paths inside the dataset's folder. command: what made them. audio: they hold the recordings.
+    """
     source = tracks.table.source
     return DatasetCard.from_template(
         DatasetCardData(
             task_categories=["audio-classification"],
             tags=["music", "hf-musiclf"],
+            license=source.licence_id if audio else None,
             pretty_name=f"{source.name}, split by {tracks.split_scheme}",
             configs=[
                 {
@@ -73,6 +79,8 @@ def dataset_card(tracks: Tracks, name: str, command: str, files: dict[str, list[
         template_str=_template(DATASET_TEMPLATE),
         title=f"{source.name}, split by {tracks.split_scheme}",
         name=name,
+        audio=audio,
+        restriction=source.restriction,
         command=command,
         source=source.name,
         group=source.group_word,

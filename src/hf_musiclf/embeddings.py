@@ -35,6 +35,7 @@ OF_THE_HEAD = {
     "problem_type",
     "architectures",
     "hop_seconds",
+    "custom_pipelines",
     "auto_map",
     "_name_or_path",
     "dtype",

@@ -1,9 +1,17 @@
-"""The one exception that stands for a user's mistake."""
+"""The exceptions that are told in one line: a user's mistake, and what the Hub would not do."""
 
 
 class UserError(ValueError):
     """A mistake in the input: its message is one line with the value, the limit and the way out.
 
-    Scripts print the message without a traceback and exit with code 2; any other exception is a defect and keeps its
-    traceback.
+    Scripts print the message without a traceback and exit with `exit_code`; any other exception is a defect and keeps
+    its traceback.
     """
+
+    exit_code = 2
+
+
+class PublishError(UserError):
+    """The Hub cannot be asked, or did not take what is whole here; the message ends in how to try again."""
+
+    exit_code = 1

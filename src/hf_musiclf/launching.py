@@ -14,7 +14,8 @@ from hf_musiclf.files import FULL_DISK_ERRNOS
 def run_script(main: Callable[[], Any]) -> None:
     """Call `main`; a user's mistake is one line on standard error and exit code 2, without a traceback.
 
-    A full disk is told the same way. Under several processes only the first one speaks.
+    A full disk is told the same way; what the Hub did not take has exit code 1. Under several processes only the first
+    one speaks.
     """
     _start_cpu_processes()
     try:
@@ -25,19 +26,25 @@ def run_script(main: Callable[[], Any]) -> None:
         if os.environ.get("RANK", "0") == "0":
             line = one_line(error) if isinstance(error, UserError) else f"the disk is full: {error}"
             print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(getattr(error, "exit_code", 2))
 
 
 def without_paths(words: Sequence[str]) -> list[str]:
     """Command line words with absolute paths cut to their last part: where things lie here is nobody else's business.
 
+    Nor is a token.
+
     >>> without_paths(["--data_dir", "/home/me/maestro", "--output_dir=/data/runs/one", "runs/two"])
     ['--data_dir', 'maestro', '--output_dir=one', 'runs/two']
+    >>> without_paths(["--hub_token", "hf_secret", "--hub-token=hf_secret"])
+    ['--hub_token', '<TOKEN>', '--hub-token=<TOKEN>']
     """
-    shown = []
+    shown, before = [], ""
     for word in words:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        shown.append(f"{flag}{equals}{without_path(value)}")
+        secret = (flag if equals else before).endswith("token") and value
+        shown.append(f"{flag}{equals}{'<TOKEN>' if secret else without_path(value)}")
+        before = flag
     return shown
 
 

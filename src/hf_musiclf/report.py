@@ -14,6 +14,7 @@ from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.data.window_dataset import EvaluationWindows
 from hf_musiclf.launching import without_path
 from hf_musiclf.metrics import score_windows
+from hf_musiclf.models.music_pipeline import write_beside
 from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
 from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from hf_musiclf.probabilities import mean_by_track, softmax
@@ -147,11 +148,15 @@ def _version(package: str) -> str | None:
 
 
 def save_model(trainer: "MusicTrainer", folder: Path, is_main: bool) -> None:
-    """Model and extractor into `folder`, each file whole or not there. All processes take part."""
+    """Model, extractor and the pipeline for whole tracks into `folder`, each file whole or not there.
+
+    All processes take part.
+    """
     beside = folder / MODEL_PART
     trainer.save_whole(beside)
     if not is_main:
         return
+    write_beside(beside)
     for path in sorted(beside.iterdir()):
         if path.name != "training_args.bin":  # a pickle; report.json tells the arguments
             path.replace(folder / path.name)

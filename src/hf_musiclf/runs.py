@@ -18,7 +18,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_musiclf.arguments import DataArguments, ModelArguments, RecipeTrainingArguments
 from hf_musiclf.errors import UserError
-from hf_musiclf.files import write_json
+from hf_musiclf.files import read_json, write_json
+from hf_musiclf.hub_access import find_destination
 from hf_musiclf.launching import without_paths
 
 RUN_FILE = "run.json"  # written when training starts: whose folder this is
@@ -29,6 +30,7 @@ RUN_FILES = (
     "config.json", "model.safetensors", "preprocessor_config.json", "predictions.csv", "README.md", REPORT_FILE,
     RUN_FILE,
 )  # fmt: skip
+CODE_FILES_OF = ("config.json", "preprocessor_config.json")  # which name the files of classes of ours
 WAY_OUT = "choose another --output_dir, or pass --overwrite_output_dir True to delete that run"
 
 # A checkpoint holds the weights, and Adam's two moments of those that learn, in float32.
@@ -44,11 +46,21 @@ FREE_PREFIXES = ("dataloader_", "hub_", "log_", "logging_", "ddp_", "trackio_")
 
 
 @dataclass(frozen=True)
+class Publishing:
+    """What `--push_to_hub` was given beside."""
+
+    hub_model_id: str
+    private: bool | None
+    token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Run:
     """recipe: name of its script. arguments: all fields of the three dataclasses. checkpoint: what to resume from.
 
     overwrite: delete the earlier run in the folder once there is nothing left to refuse, just before training.
-    started: time.monotonic() of the first look at the folder.
+    started: time.monotonic() of the first look at the folder. publish: where the finished run goes, None for nowhere.
+    report: of a run that is finished already, and to be published as it is; None for all others.
     """
 
     recipe: str
@@ -60,6 +72,8 @@ class Run:
     is_main: bool
     bootstrap_resamples: int
     started: float = field(default_factory=time.monotonic)
+    publish: Publishing | None = None
+    report: dict[str, Any] | None = None
 
 
 def start_run(
@@ -67,14 +81,17 @@ def start_run(
 ) -> Run:
     """Look at the output folder before any work is done, and set the seed; nothing is written and nothing deleted.
 
-    recipe: the recipe's `__file__`. Raises UserError for a folder with a finished run, a run with other arguments, or a
-    model that is not ours.
+    recipe: the recipe's `__file__`. With `--push_to_hub` the Hub is asked whether it would take the run. Raises
+    UserError for a folder with a finished run, but where that is to be published, a run with other arguments, or a
+    model that is not ours; and as `find_destination` does.
     """
     arguments = all_arguments(data_args, model_args, training_args)
     name, folder = Path(recipe).stem, Path(training_args.output_dir)
     overwrite, asked = training_args.overwrite_output_dir, training_args.resume_from_checkpoint
     with training_args.main_process_first(local=False, desc="looking at the output folder"):
-        checkpoint = _checkpoint_to_resume(folder, name, arguments, overwrite)
+        finished = _finished_to_publish(folder, name, arguments) if not (overwrite or asked) else None
+        checkpoint = None if finished else _checkpoint_to_resume(folder, name, arguments, overwrite)
+        publish = _publishing(training_args, folder)
     if asked not in (None, "True", "true"):
         checkpoint = Path(asked)
         if overwrite:
@@ -97,7 +114,36 @@ def start_run(
         overwrite=overwrite,
         is_main=training_args.process_index == 0,
         bootstrap_resamples=training_args.bootstrap_resamples,
+        publish=publish,
+        report=finished,
     )
+
+
+def _publishing(training_args: RecipeTrainingArguments, folder: Path) -> Publishing | None:
+    """What was asked for, after the first process has asked the Hub whether it would take it.
+
+    Trainer itself is then told to push nothing: it would push what is not chosen yet, and checkpoints.
+    """
+    if not training_args.push_to_hub:
+        return None
+    name = training_args.hub_model_id or folder.resolve().name
+    publish = Publishing(name, training_args.hub_private_repo or None, training_args.hub_token)
+    if training_args.process_index == 0:
+        to = find_destination(name, publish.private, publish.token)
+        print(f"to be published as soon as it is finished: {to.url}", flush=True)
+    training_args.push_to_hub = False
+    return publish
+
+
+def _finished_to_publish(folder: Path, recipe: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report of a finished run of the same recipe and arguments, where it is to be published; else None."""
+    if not (arguments["push_to_hub"] and (folder / REPORT_FILE).is_file() and (folder / RUN_FILE).is_file()):
+        return None
+    earlier = (read_json(folder / RUN_FILE) or {}).get("recipe")
+    if earlier != recipe:
+        raise UserError(f"output_dir={folder} holds a finished run of {earlier}; {WAY_OUT}")
+    _refuse_other_arguments(folder, "a finished run", arguments)
+    return read_json(folder / REPORT_FILE)
 
 
 def all_arguments(
@@ -173,20 +219,20 @@ def clear_run(folder: Path) -> None:
         return
     for path in [*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), folder / "report", folder / MODEL_PART]:
         shutil.rmtree(path, ignore_errors=True)
-    for name in _code_files(folder):
+    for name in code_files(folder):
         (folder / name).unlink(missing_ok=True)
     for name in RUN_FILES:  # run.json last: until then the folder is known as ours
         (folder / name).unlink(missing_ok=True)
 
 
-def _code_files(folder: Path) -> set[str]:
-    """Python files that were saved beside the weights, for `trust_remote_code`."""
+def code_files(folder: Path) -> set[str]:
+    """Python files that were saved beside the weights, for `trust_remote_code`; not those of another repository."""
     named = set()
-    for name in ("config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            classes = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map", {})
-            named |= {f"{path.partition('.')[0]}.py" for path in classes.values()}
-    return named
+    for name in CODE_FILES_OF:
+        config = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
+        named |= set(config.get("auto_map", {}).values())
+        named |= {pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()}
+    return {f"{path.partition('.')[0]}.py" for path in named if "--" not in path}
 
 
 def _checkpoint_to_resume(folder: Path, recipe: str, arguments: dict[str, Any], overwrite: bool) -> Path | None:

@@ -25,6 +25,7 @@ from hf_musiclf.debiasing import Debiasing, Paired, WeakWeights, load_beside, sa
 from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embeddings, without_backbone
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
+from hf_musiclf.hub import publish_if_asked
 from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
@@ -365,6 +366,8 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Fit, choose the model on validation, read the test split once, and leave everything in the run's folder.
 
+    Then publish it, where that is asked for: whatever becomes of that, the run here is whole.
+
     baselines: name -> logits `(windows, labels)` of the test split by something else, scored beside the model. Returns
     the report (see `report.build_report`). A failure says how to go on. Raises UserError for a full disk, for a
     training that diverged, and for a folder whose unfinished run had other tracks.
@@ -390,7 +393,6 @@ def train_and_evaluate(
             write_card(run.output_dir, report)
             write_json(run.output_dir / REPORT_FILE, report)
             print(describe_report(report, run.output_dir), flush=True)
-        return report
     except BaseException as error:
         if run.is_main:
             remove_half_checkpoints(run.output_dir)
@@ -402,6 +404,8 @@ def train_and_evaluate(
         if run.is_main and not isinstance(error, UserError):
             print(f"\nthe run did not finish; {how_to_go_on(run.output_dir)}", file=sys.stderr, flush=True)
         raise
+    publish_if_asked(run)
+    return report
 
 
 def _windows_per_second(trainer: MusicTrainer, run: Run, seconds: float) -> float | None:

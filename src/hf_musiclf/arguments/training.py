@@ -78,6 +78,18 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better model. Default: never."}
     )
+    push_to_hub: bool = field(
+        default=False,
+        metadata={"help": "Publish the finished run on the Hub; one that is finished already is published as it is."},
+    )
+    hub_model_id: str | None = field(
+        default=None,
+        metadata={"help": "Its name there, NAME or USER/NAME. Default: the last part of --output_dir."},
+    )
+    hub_private_repo: bool = field(
+        default=False,
+        metadata={"help": "A repository that is made is for you alone. Default: as your account has it."},
+    )
     # The model's inputs are made from waveforms on its device, so no column of a batch may be dropped before that.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: see features/."})
 
@@ -106,8 +118,7 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
             raise UserError(f"early_stopping_patience={self.early_stopping_patience} must be 1 or more evaluations")
         if self.remove_unused_columns:
             raise UserError("remove_unused_columns=True would drop the waveforms; leave it False")
-        if self.push_to_hub:
-            raise UserError("push_to_hub is not there yet; upload the finished folder with `hf upload NAME OUTPUT_DIR`")
+        self._check_push()
         if (
             self.early_stopping_patience is not None
             and str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no"
@@ -120,6 +131,19 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
 
+    def _check_push(self) -> None:
+        """Only the finished model is published, at the end and in one commit, so that nobody finds half a model."""
+        for name in ("hub_model_id", "hub_private_repo", "hub_token"):
+            if getattr(self, name) and not self.push_to_hub:
+                value = "..." if name == "hub_token" else getattr(self, name)
+                raise UserError(f"{name}={value} publishes nothing without --push_to_hub; add it, or leave {name} out")
+        strategy = getattr(self.hub_strategy, "value", self.hub_strategy)
+        if strategy not in ("every_save", "end"):  # the default of Transformers, which cannot be told from a wish
+            raise UserError(f"hub_strategy={strategy}: only the finished model is published, at the end; leave it out")
+        if self.hub_always_push or self.hub_revision:
+            flag = "hub_always_push" if self.hub_always_push else "hub_revision"
+            raise UserError(f"{flag}={getattr(self, flag)}: a run is published once, on main; leave it out")
+
     def plain(self) -> "RecipeTrainingArguments":
         """A copy for a run before or beside the real one: cross-entropy, one rate, nothing augmented or written."""
         args = copy.copy(self)
@@ -129,6 +153,7 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         args.eval_strategy = args.save_strategy = args.logging_strategy = "no"
         args.load_best_model_at_end, args.max_steps = False, -1
         args.report_to, args.logging_first_step, args.eval_on_start = [], False, False
+        args.push_to_hub = False
         return args
 
     @property

@@ -1,5 +1,6 @@
-"""Splits of tracks as Parquet files that `datasets.load_dataset(folder)` reads: audio, labels and what is known."""
+"""Splits of tracks as files that `datasets.load_dataset(folder)` reads: Parquet with the audio, or CSV without."""
 
+import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -53,6 +54,26 @@ def write_parquet(tracks: Tracks, folder: Path) -> dict[str, list[Path]]:
     return {
         split: _write_split(tracks, split, items, folder / "data", features) for split, items in tracks.splits.items()
     }
+
+
+def write_tables(tracks: Tracks, folder: Path) -> dict[str, list[Path]]:
+    """Write `folder/data/SPLIT.csv`: which track stands in which split, and what is known of it, without its audio.
+
+    Whoever has the recordings finds them by `track` and `audio_hash`. Returns split name -> files.
+    """
+    columns = ["track", "label", "group", "artist", "title", "duration", "audio_hash", "split"]
+    (folder / "data").mkdir(parents=True)
+    files = {split: [folder / "data" / f"{split}.csv"] for split in tracks.splits}
+    rows = tracks.table.rows.remove_columns("audio")
+    for split, items in tracks.splits.items():
+        with files[split][0].open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            for item in items:
+                row = rows[int(item)]
+                group, label = tracks.table.groups[item], tracks.labels[row["label"]]
+                writer.writerow({**row, "label": label, "group": group, "split": split})
+    return files
 
 
 def _write_split(

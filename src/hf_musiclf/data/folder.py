@@ -89,7 +89,12 @@ def _table(folder: Path, files: Sequence[LabelledFile], group_column: str | None
     ).cast_column("audio", datasets.Audio(decode=False))
     # A path of this machine is nobody else's business: the name is enough.
     source = Source(
-        folder.name, "label", group_column or "group", "that of its recordings; none is stated", f"folder {folder.name}"
+        folder.name,
+        "label",
+        group_column or "group",
+        "that of its recordings; none is stated",
+        f"folder {folder.name}",
+        own=True,
     )
     text = {name: [getattr(item, name) for item in files] for name in ("track", "artist", "title")}
     label_ids = [labels.index(item.label) for item in files]

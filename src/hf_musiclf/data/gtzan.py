@@ -46,6 +46,7 @@ GTZAN = Source(
     citation="G. Tzanetakis and P. Cook, Musical Genre Classification of Audio Signals, IEEE Transactions on Speech "
     "and Audio Processing 10(5), 2002",
     hub_id=HUB_ID,
+    restriction="commercial recordings whose rights were never cleared",
 )
 BY_ARTIST = Stratified(
     "artist",

@@ -60,7 +60,8 @@ def load_hub_dataset(
     splits = [SPLIT_NAMES.get(split.casefold(), split) for split, part in parts.items() for _ in range(len(part))]
     known_as = Path(name).name if Path(name).exists() else name  # a path of this machine is nobody else's business
     licence, citation = "see the dataset's own card", f"dataset {known_as}"
-    source = Source(known_as, "label", group_column or "group", licence, citation, None)
+    restriction = f"the licence of {known_as}, see its card"
+    source = Source(known_as, "label", group_column or "group", licence, citation, None, restriction)
     audio = _undecoded(name, whole, audio_column)
     return labelled_table(source, audio, labels, ids, text, group_column, groups, splits)
 

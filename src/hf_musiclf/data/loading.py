@@ -32,6 +32,7 @@ SYNTHETIC = Source(
     group_word="artist",
     licence="Apache-2.0: rendered by this repository, free of any recording",
     citation="hf_musiclf.data.synthetic",
+    licence_id="apache-2.0",
 )
 
 

@@ -49,7 +49,11 @@ def track_features(labels: Sequence[str]) -> datasets.Features:
 
 @dataclass(frozen=True)
 class Source:
-    """Where tracks come from, for reports and cards."""
+    """Where tracks come from, for reports and cards.
+
+    restriction: what stands against publishing the audio, None for nothing that is known of. licence_id: the Hub's word
+    for the licence, None where it has none. own: somebody's own music, published privately unless said otherwise.
+    """
 
     name: str
     task: str  # what a label is: "genre", "composer"
@@ -57,6 +61,9 @@ class Source:
     licence: str
     citation: str
     hub_id: str | None = None
+    restriction: str | None = None
+    licence_id: str | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)

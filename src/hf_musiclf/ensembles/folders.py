@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json
@@ -43,7 +43,28 @@ def find_member(name: str) -> Member:
         found = snapshot_download(name, allow_patterns=patterns, local_files_only=only_local(name))
     except (OSError, ValueError) as error:
         raise UserError(f"{name} cannot be had: {why_not_here(name) or first_line(error)}") from error
+    if (Path(found) / ENSEMBLE_FILE).is_file():
+        raise UserError(f"{name} is an ensemble; name its members instead")
     return Member(name, Path(found), name)
+
+
+def find_ensemble(name: str) -> Path | None:
+    """The folder of an ensemble, or where one of the Hub was fetched to; None for whatever is none.
+
+    Raises UserError where the Hub breaks off.
+    """
+    if Path(name).is_dir():
+        return Path(name) if (Path(name) / ENSEMBLE_FILE).is_file() else None
+    local = only_local(name)
+    try:
+        hf_hub_download(name, ENSEMBLE_FILE, local_files_only=local)
+    except (OSError, ValueError):  # no such file, repository or name: whoever loads a model of it tells which
+        return None
+    patterns = [ENSEMBLE_FILE, *(f"members/*{suffix}" for suffix in MODEL_SUFFIXES)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name} cannot be had: {why_not_here(name) or first_line(error)}") from error
 
 
 def save_ensemble(

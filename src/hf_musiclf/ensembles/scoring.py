@@ -4,16 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from hf_musiclf.audio import audio_info, read_audio
+from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.tracks import Tracks
-from hf_musiclf.ensembles.folders import ENSEMBLE_FILE
+from hf_musiclf.ensembles.folders import ENSEMBLE_FILE, find_ensemble
 from hf_musiclf.errors import UserError
 from hf_musiclf.inference import TrackClassifier, TrackScores
 from hf_musiclf.mixtures import checked_weights, mix
+from hf_musiclf.models.music_pipeline import here
 from hf_musiclf.predictions import Predictions, label_order
 
 # A track that several models hear is decoded once for each sampling rate if it is no longer: 10 minutes of float32 at
@@ -39,17 +42,31 @@ class ReadOnce:
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """What an ensemble says of a track: probabilities `(labels,)`, and what each member that has a weight said."""
+    """What an ensemble says of a track: probabilities `(labels,)`, and what each member that has a weight said.
+
+    weights: of these members, of sum 1.
+    """
 
     labels: tuple[str, ...]
     probabilities: np.ndarray
     members: tuple[TrackScores, ...]
+    weights: np.ndarray | None = None
 
     top = TrackScores.top
 
     @property
     def n_windows(self) -> int:
         return sum(scores.n_windows for scores in self.members)
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.members[0].duration_seconds
+
+    def over_time(self, times_seconds: np.ndarray) -> np.ndarray:
+        """`(times, labels)`: the weighted mean of the members' `TrackScores.over_time`."""
+        orders = [label_order(said.labels, self.labels, ("the ensemble", "a member")) for said in self.members]
+        said = [scores.over_time(times_seconds)[:, order] for scores, order in zip(self.members, orders, strict=True)]
+        return mix(said, self.weights)
 
 
 class Ensemble:
@@ -75,22 +92,24 @@ class Ensemble:
             for number, member in enumerate(members, 1)
         ]
 
-    def __call__(self, source: str | Path | bytes, hop_seconds: float | None = None) -> EnsembleScores:
+    def __call__(self, source: Any, hop_seconds: float | None = None) -> EnsembleScores:
         """As `TrackClassifier.__call__`; hop_seconds: of every member, None: each its own."""
-        read = ReadOnce(source)
         asked = [index for index, weight in enumerate(self.weights) if weight > 0]
-        scores = [self.members[index](source, hop_seconds, read) for index in asked]
+        with here(source, AudioError) as found:
+            read = ReadOnce(found) if isinstance(found, (str, Path, bytes)) else None
+            scores = [self.members[index](found, hop_seconds, read) for index in asked]
         of_members = [said.probabilities[self.orders[index]] for index, said in zip(asked, scores, strict=True)]
-        return EnsembleScores(self.labels, mix(of_members, self.weights[asked]), tuple(scores))
+        weights = self.weights[asked]
+        return EnsembleScores(self.labels, mix(of_members, weights), tuple(scores), weights)
 
 
 def open_classifier(model: str, *args, **kwargs) -> TrackClassifier | Ensemble:
-    """A saved model, or the ensemble that a folder holds; the other arguments are those of TrackClassifier.
+    """A saved model, or the ensemble of a folder or Hub id; the other arguments are those of TrackClassifier.
 
     Raises UserError where it is neither, where a linked member is gone, and for an ensemble.json that is damaged.
     """
-    folder = Path(model)
-    if not (folder / ENSEMBLE_FILE).is_file():
+    folder = find_ensemble(model)
+    if folder is None:
         return TrackClassifier(model, *args, **kwargs)
     try:
         content = json.loads((folder / ENSEMBLE_FILE).read_text(encoding="utf-8"))

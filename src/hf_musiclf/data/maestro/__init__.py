@@ -29,6 +29,9 @@ MAESTRO = Source(
     citation="C. Hawthorne et al., Enabling Factorized Piano Music Modeling and Generation with the MAESTRO Dataset, "
     "ICLR 2019",
     hub_id=None,
+    # https://creativecommons.org/licenses/by-nc-sa/4.0/, as https://magenta.tensorflow.org/datasets/maestro names it.
+    restriction="CC BY-NC-SA 4.0: name its makers, nothing commercial, the same licence",
+    licence_id="cc-by-nc-sa-4.0",
 )
 # Address and digest as the data set's page gives them, https://magenta.tensorflow.org/datasets/maestro.
 ARCHIVE_URL = "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0.zip"
