@@ -376,7 +376,7 @@ def test_what_a_debiased_run_publishes_is_a_plain_model_of_its_own_scores(how, s
     np.testing.assert_allclose([[found[path][label] for label in labels] for path in paths], expected, atol=1e-5)
 
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "model.safetensors", "preprocessor_config.json",
+        "config.json", "model.safetensors", "preprocessor_config.json", "music_pipeline.py",
     }  # fmt: skip
     published = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
     weak = trainer.debiasing.weak.members[0].model

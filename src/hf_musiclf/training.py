@@ -408,26 +408,29 @@ def train_and_evaluate(
     return report
 
 
-def _windows_per_second(trainer: MusicTrainer, run: Run, seconds: float) -> float | None:
-    """Training windows a second since start or resume, evaluations left out; of kept embeddings where these train."""
-    earlier = {"epoch": 0.0, "log_history": []}
-    if run.checkpoint:
-        earlier = json.loads((run.checkpoint / CHECKPOINT_END).read_text(encoding="utf-8"))
-    logged = trainer.state.log_history[len(earlier["log_history"]) :]
+def _windows_per_second(trainer: MusicTrainer, before: Mapping[str, Any], seconds: float) -> float | None:
+    """Training windows a second since start or resume, evaluations left out; of kept embeddings where these train.
+
+    before: the trainer's state, as a checkpoint holds it, when these seconds began.
+    """
+    logged = trainer.state.log_history[len(before["log_history"]) :]
     seconds -= sum(entry.get("eval_runtime", 0.0) for entry in logged)
-    epochs = (trainer.state.epoch or 0.0) - earlier["epoch"]
+    epochs = (trainer.state.epoch or 0.0) - before["epoch"]
     return round(epochs * len(trainer.train_dataset) / seconds, 1) if epochs > 0 else None
 
 
 def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
     """Train, from the run's checkpoint where there is one; returns what the report says of it."""
     set_seed(trainer.args.seed)  # whatever was scored before, training starts from the seed
+    before = {"epoch": 0.0, "log_history": []}
+    if run.checkpoint:
+        before = json.loads((run.checkpoint / CHECKPOINT_END).read_text(encoding="utf-8"))
     started = time.monotonic()
     fitted = trainer.train(resume_from_checkpoint=str(run.checkpoint) if run.checkpoint else None)
     seconds = time.monotonic() - started
     return {
         "seconds_since_start_or_resume": round(seconds, 1),
-        "train_windows_per_second": _windows_per_second(trainer, run, seconds),
+        "train_windows_per_second": _windows_per_second(trainer, before, seconds),
         "steps": fitted.global_step,
         "epochs": round(trainer.state.epoch or 0, 3),
         "processes": trainer.args.world_size,
