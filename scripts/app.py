@@ -42,9 +42,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    import torch
-
     from hf_musiclf.app import Limits, serve
+    from hf_musiclf.predicting import find_device
 
     named = os.environ.get("HF_MUSICLF_MODEL", "").split(",")
     serve(
@@ -53,7 +52,7 @@ def main(argv=None) -> None:
         args.examples,
         args.host,
         args.port,
-        args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        find_device(args.device),
         args.trust_remote_code,
     )
 

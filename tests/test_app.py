@@ -196,6 +196,11 @@ def test_a_space_takes_its_models_from_the_environment(script, monkeypatch):
     assert asked[1] == (["runs/a", "runs/b"], Limits(3, 100), None, None, 8000, "cpu", False)
 
 
+def test_a_device_that_is_not_here_is_told(script):
+    with pytest.raises(UserError, match="device=abacus is not here; pass cpu"):
+        script.main(["--model", "runs/a", "--device", "abacus"])
+
+
 def test_examples_are_copies_of_the_first_clips_of_a_folder(tmp_path, song, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "to").mkdir()

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from huggingface_hub import ModelCard
 from recipe_runs import ROOT, Killed, data_flags, run_recipe
 
 from hf_musiclf.audio import read_audio
@@ -267,6 +268,9 @@ def test_the_folder_is_whole_and_tells_nothing_of_the_machine(made):
         assert str(folder.parents[2]) not in path.read_text()
     card = (folder / "README.md").read_text()
     assert "# Ensemble of 2 music genre classifiers" in card and str(folder.parent) not in card
+    told = {result.metric_type: result.metric_value for result in ModelCard(card).data.eval_results}
+    scores = report["test"]["track"]
+    assert told == {"accuracy": round(scores["accuracy"], 4), "f1": round(scores["macro_f1"], 4)}
     assert (folder / "members" / "2" / "efficientat.py").is_file()
 
 

@@ -16,6 +16,7 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.models.families import ast
 from hf_musiclf.models.freezing import encoder_layers, set_trainable
 from hf_musiclf.models.loading import load_classifier
+from hf_musiclf.models.music_pipeline import window_seconds_of
 
 GENRES = ("blues", "jazz", "rock")
 AST = "audio-spectrogram-transformer"
@@ -83,6 +84,21 @@ def test_a_shorter_window_interpolates_position_embeddings_along_time(checkpoint
     assert resized.shape[1] == grid.shape[1] and resized.shape[2] < grid.shape[2]
     # Interpolation keeps what is constant along time, and the mean of what is not stays between its ends.
     assert (resized.amax(2) <= grid.amax(2) + 1e-6).all() and (resized.amin(2) >= grid.amin(2) - 1e-6).all()
+
+
+@pytest.mark.parametrize("start", ["random", "checkpoint"])
+def test_who_scores_with_the_saved_extractor_takes_the_very_window_of_evaluation(start, checkpoint, tmp_path):
+    """Also one that is no whole number of AST's frames of 10 ms; and one that is leaves the extractor as it was."""
+    overrides = (
+        dict(model_config="hidden_size=32,num_hidden_layers=1,num_attention_heads=2") if start == "random" else {}
+    )
+    odd = load("random" if start == "random" else checkpoint, window_seconds=0.645, **overrides)
+    odd.save(tmp_path / "odd")
+    assert (
+        window_seconds_of(ast.extractor_class.from_pretrained(tmp_path / "odd")) == odd.features.window_seconds == 0.645
+    )
+    whole = load(tmp_path / "odd", window_seconds=0.64)
+    assert whole.features.window_seconds == window_seconds_of(whole.features.extractor) == 0.64
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,15 @@ def test_the_hop_is_that_of_the_evaluation_unless_said(published, song):
     np.testing.assert_allclose(starts, [0, 1, 1.9], atol=1e-4)
 
 
+def test_a_hop_of_the_window_is_the_window_though_both_are_rounded(folder, monkeypatch):
+    """At 22,050 Hz 3.03 s are 66,811.5 samples; the trainer's hop of 66,812 lasts longer than they do."""
+    one = published_pipeline(folder)
+    monkeypatch.setattr(one, "sampling_rate", 22_050)
+    monkeypatch.setattr(one, "window_seconds", 3.03)
+    monkeypatch.setattr(one.model.config, "hop_seconds", 66_812 / 22_050)
+    assert one._hop_samples(None) == 66_812 == windows.seconds_to_samples(3.03, 22_050)
+
+
 # Reading: the published file has its own, which must give what ours gives
 
 
@@ -341,6 +350,7 @@ def test_a_url_is_streamed_to_a_file_that_is_gone_afterwards(which, request, ser
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     one = request.getfixturevalue(which)
     assert one(f"{server}/song.wav?token=secret") == one(song)
+    assert one(f"{server}/song.wav?a name%20of=Dvořák") == one(song)  # as browsers take it
     for path, told in (("half.wav", "broke off after"), ("none.wav", "cannot be fetched .*Not Found")):
         with pytest.raises(ValueError, match=told) as caught:
             one(f"{server}/{path}?token=secret")

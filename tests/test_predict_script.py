@@ -15,11 +15,13 @@ from conftest import noise
 from recipe_runs import CNN, EFFICIENTAT, ROOT, recipe
 
 from hf_musiclf.arguments import ModelArguments
+from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.ensembles import Ensemble
 from hf_musiclf.errors import UserError
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.predicting import clock, picture_paths
+from hf_musiclf.timeline import plot_timeline
 
 LABELS = ("blues", "jazz", "rock")
 
@@ -149,6 +151,21 @@ def test_pictures_are_one_a_track(script, models, music, tmp_path, capsys):
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_fails_costs_neither_the_scores_nor_the_others(
+    script, models, music, tmp_path, capsys, monkeypatch
+):
+    def fails_for_b(track, *rest):
+        if track.endswith("b.flac"):
+            raise AudioError("b.flac: is gone by now")
+        return plot_timeline(track, *rest)
+
+    monkeypatch.setattr("hf_musiclf.predicting.plot_timeline", fails_for_b)
+    assert run(script, models[0], music / "b.flac", music / "a.wav", "--timeline", tmp_path / "pictures") == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 3 and "error: no picture: b.flac: is gone by now" in said.err
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["a.png"]
+
+
 def test_the_same_track_named_twice_is_heard_once(script, models, music, capsys):
     assert run(script, models[0], music / "a.wav", music / "a.wav") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -187,7 +204,7 @@ def test_mistakes_are_told_with_the_way_out(script, models, music, words, told):
 
 
 def test_a_folder_without_audio_is_refused(script, models, tmp_path):
-    with pytest.raises(UserError, match="holds no audio file"):
+    with pytest.raises(UserError, match="holds no audio file; name files"):
         run(script, models[0], tmp_path)
 
 

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import shlex
 
 import pyarrow.parquet as pq
 import pytest
@@ -122,6 +123,22 @@ def test_a_failed_push_leaves_the_folder_and_names_the_command(hub, build, tmp_p
     assert str(caught.value).endswith(f"the data set in {folder} is whole; try again with `python scripts/{words}")
     publish_dataset(folder, "my-splits", True, True)
     assert hub.repository("ada/my-splits", "dataset").private
+
+
+def test_the_command_to_try_again_runs_where_nothing_was_said_of_privacy(hub, build, tmp_path):
+    hub.fail("POST", "/commit/")
+    with pytest.raises(PublishError) as caught:
+        build("--push_to_hub")
+    words = shlex.split(str(caught.value).split("`")[1])
+    assert words == ["python", "scripts/push.py", str(tmp_path / "out"), "--hub_dataset_id", "out"]
+    script("push")(words[2:])
+    assert "data/train.csv" in hub.repository("ada/out", "dataset").files
+
+
+def test_a_folder_that_was_renamed_is_named_by_its_id_all_the_same(hub, build, tmp_path):
+    publish_dataset(build("--push_to_hub").rename(tmp_path / "renamed"), "other")
+    card = hub.repository("ada/other", "dataset").files["README.md"].content.decode()
+    assert 'load_dataset("ada/other")' in card and 'load_dataset("out")' not in card
 
 
 def test_a_name_is_refused_before_anything_is_decoded(hub, tmp_path):

@@ -14,7 +14,7 @@ from recipe_runs import ROOT
 
 from hf_musiclf import spaces
 from hf_musiclf.errors import PublishError, UserError
-from hf_musiclf.spaces import requirements, write_space
+from hf_musiclf.spaces import publish_space, requirements, write_space
 
 PACKAGE = ROOT / "src" / "hf_musiclf"
 
@@ -101,6 +101,16 @@ def test_a_space_is_written_whole_and_over_nothing_else(app, tmp_path, monkeypat
     with pytest.raises(UserError, match=r"app\.py is missing: it comes with the clone of hf-musiclf"):
         write_space(tmp_path / "third", "ada/tiny", "Music")
     assert not (tmp_path / "third").exists()
+
+
+def test_of_an_earlier_space_no_module_stays(hub, app, run, tmp_path):
+    folder = write_space(tmp_path / "space", "ada/tiny", "Music")
+    publish_space(folder, run, "ada/tiny")
+    found = hub.repository("ada/tiny", "space")
+    old = {f"hf_musiclf/{path}gone.py": found.files["app.py"] for path in ("", "data/", "data/maestro/")}
+    found.commit("an earlier one", {**found.files, **old, "notes.md": found.files["app.py"]})
+    publish_space(folder, run, "ada/tiny")
+    assert not [path for path in found.files if path.endswith("gone.py")] and "notes.md" in found.files
 
 
 def test_a_space_is_written_without_the_hub(push, run, app):

@@ -1,5 +1,6 @@
 """From a run's report to its model card, and from splits of tracks to their dataset card."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def dataset_card(
         DatasetCardData(
             task_categories=["audio-classification"],
             tags=["music", "hf-musiclf"],
-            license=source.licence_id if audio else None,
+            license=source.licence_id,
             pretty_name=f"{source.name}, split by {tracks.split_scheme}",
             configs=[
                 {
@@ -101,13 +102,14 @@ def _template(name: str) -> str:
     return next(place for place in places if place.is_file()).read_text(encoding="utf-8")
 
 
-def _card_data(report: dict[str, Any], model_name: str) -> ModelCardData:
+def evaluation_results(report: Mapping[str, Any]) -> list[EvalResult]:
+    """What `model-index` of a card says: accuracy and macro F1 of whole test tracks, with their intervals."""
     data = report["data"]
-    results = [
+    return [
         EvalResult(
             task_type="audio-classification",
             task_name=f"Music {data['task']} classification",
-            dataset_type=data["dataset_id"] or data["source"].lower().replace(" ", "-"),
+            dataset_type=data.get("dataset_id") or data["source"].lower().replace(" ", "-"),
             dataset_name=f"{data['source']} ({report['split_scheme']} split)",
             dataset_split="test",
             metric_type=METRIC_TYPES[name],
@@ -116,6 +118,10 @@ def _card_data(report: dict[str, Any], model_name: str) -> ModelCardData:
         )
         for name in METRIC_TYPES
     ]
+
+
+def _card_data(report: dict[str, Any], model_name: str) -> ModelCardData:
+    data = report["data"]
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
@@ -124,10 +130,10 @@ def _card_data(report: dict[str, Any], model_name: str) -> ModelCardData:
         datasets=[data["dataset_id"]] if data["dataset_id"] else None,
         metrics=["accuracy", "f1"],
         model_name=model_name,
-        eval_results=results,
+        eval_results=evaluation_results(report),
     )
 
 
-def _interval(report: dict[str, Any], name: str) -> str:
+def _interval(report: Mapping[str, Any], name: str) -> str:
     interval = report["test"]["track"][f"{name}_interval"]
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "not defined"

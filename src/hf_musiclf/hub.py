@@ -1,6 +1,6 @@
 """Publishing: a finished run, an ensemble or the splits of a data set becomes a repository on the Hub, whole."""
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hf_musiclf.hub_access import (
     Destination,
     asking_the_hub,
     find_destination,
+    private_words,
     publish_files,
     refuse_token,
     try_again,
@@ -46,7 +47,7 @@ def publish_run(
     PublishError, with the command to try again, where the Hub does not take it.
     """
     report, name = finished_run(folder), hub_model_id or folder.resolve().name
-    words = ["python", "scripts/push.py", folder, "--hub_model_id", name, *(["--private"] if private else [])]
+    words = ["python", "scripts/push.py", folder, "--hub_model_id", name, *private_words(private)]
     what_to_do = try_again(f"the run in {folder}", words)
     with asking_the_hub(what_to_do):
         to = find_destination(name, private, token)
@@ -149,8 +150,8 @@ def publish_dataset(
 ) -> str:
     """Publish what scripts/build_dataset.py left in a folder, in one commit; returns its address.
 
-    private: None is public, but for audio that somebody brought along, which is private. Raises UserError as
-    `publish_run` does, and for audio whose licence restricts it where that is not confirmed.
+    private: None is as the account has it, but for audio that somebody brought along, which is private. Raises
+    UserError as `publish_run` does, and for audio whose licence restricts it where that is not confirmed.
     """
     facts = read_json(folder / DATA_FACTS)
     if facts is None:
@@ -162,7 +163,7 @@ def publish_dataset(
         )
     private = facts["private"] if private is None else private
     name = name or folder.resolve().name
-    words: Sequence[Any] = ["python", "scripts/push.py", folder, "--hub_dataset_id", name, "--private", str(private)]
+    words: Sequence[Any] = ["python", "scripts/push.py", folder, "--hub_dataset_id", name, *private_words(private)]
     words = [*words, *(["--allow_restricted_audio"] if allow_restricted_audio else [])]
     what_to_do = try_again(f"the data set in {folder}", words)
     with asking_the_hub(what_to_do):
@@ -175,6 +176,6 @@ def publish_dataset(
 
 
 def _with_id(folder: Path, to: Destination) -> str:
-    """The card of a data set, naming it by its id where it named the folder."""
+    """The card of a data set, naming it by its id where it named the folder, whatever that is called by now."""
     card = (folder / CARD).read_text(encoding="utf-8")
-    return card.replace(f"load_dataset({json.dumps(folder.name)})", f"load_dataset({json.dumps(to.repo_id)})")
+    return re.sub(r'load_dataset\("[^"]*"\)', f'load_dataset("{to.repo_id}")', card)

@@ -175,6 +175,11 @@ def try_again(whole: str, words: Sequence[Any]) -> str:
     return f"{whole} is whole; try again with `{shlex.join(map(str, words))}`"
 
 
+def private_words(private: bool | None) -> list[str]:
+    """The flag of scripts/push.py, for the command to try again; None, as the account has it, is said by no flag."""
+    return [] if private is None else ["--private", str(private)]
+
+
 def why_not_published(error: BaseException) -> str:
     """The reason in one line: the status that the Hub gave, or what the network did.
 

@@ -35,8 +35,10 @@ def predict(args: Namespace, tracks: Sequence[str]) -> int:
     tracks = list(dict.fromkeys(tracks))
     _check(args, tracks)
     pictures = picture_paths(args.timeline, tracks) if args.timeline else {}
-    classify = open_models([args.model, *args.others], _device(args.device), args.batch_size, args.trust_remote_code)
-    table, said = Table(tracks, classify.labels, args.top_k), {}
+    classify = open_models(
+        [args.model, *args.others], find_device(args.device), args.batch_size, args.trust_remote_code
+    )
+    table, said, failed = Table(tracks, classify.labels, args.top_k), {}, 0
     if not args.json:
         print(table.head(), flush=True)
     for track, scores in hear(classify, tracks, args.hop_seconds):
@@ -44,8 +46,7 @@ def predict(args: Namespace, tracks: Sequence[str]) -> int:
             tqdm.write(f"error: {scores}", file=sys.stderr)
         else:
             said[track] = scores
-            if pictures:
-                save(plot_timeline(track, scores, name_of(track)), pictures[track])
+            failed += not _draw(track, scores, pictures[track]) if pictures else 0
         if args.json:
             tqdm.write(json.dumps(as_json(track, scores, args.top_k), ensure_ascii=False), file=sys.stdout)
         elif track in said:
@@ -53,7 +54,17 @@ def predict(args: Namespace, tracks: Sequence[str]) -> int:
         sys.stdout.flush()
     if args.csv:
         write_csv(args.csv, classify.labels, said)
-    return 0 if len(said) == len(tracks) else 1
+    return 0 if len(said) == len(tracks) and not failed else 1
+
+
+def _draw(track: str, scores: Scores, path: Path) -> bool:
+    """The picture of a track, read once more for it; False where that fails, which is told: the scores stand."""
+    try:
+        save(plot_timeline(track, scores, name_of(track)), path)
+    except AudioError as error:
+        tqdm.write(f"error: no picture: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def hear(
@@ -168,7 +179,7 @@ def _shown(track: str) -> str:
 
 def _check(args: Namespace, tracks: Sequence[str]) -> None:
     if not tracks:
-        raise UserError(f"{args.tracks[0]} holds no audio file")
+        raise UserError(f"{args.tracks[0]} holds no audio file; name files, folders that hold some, or URLs")
     for name in ("top_k", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"{name}={getattr(args, name)} must be 1 or more")
@@ -178,7 +189,8 @@ def _check(args: Namespace, tracks: Sequence[str]) -> None:
         raise UserError(f"timeline={args.timeline} is a file; name a .png or a folder")
 
 
-def _device(asked: str | None) -> str:
+def find_device(asked: str | None) -> str:
+    """The device that was asked for, or None: a GPU where there is one. Raises UserError where it is not here."""
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

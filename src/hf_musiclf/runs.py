@@ -127,7 +127,7 @@ def _publishing(training_args: RecipeTrainingArguments, folder: Path) -> Publish
     if not training_args.push_to_hub:
         return None
     name = training_args.hub_model_id or folder.resolve().name
-    publish = Publishing(name, training_args.hub_private_repo or None, training_args.hub_token)
+    publish = Publishing(name, training_args.hub_private_repo, training_args.hub_token)
     if training_args.process_index == 0:
         to = find_destination(name, publish.private, publish.token)
         print(f"to be published as soon as it is finished: {to.url}", flush=True)

@@ -9,9 +9,17 @@ import yaml
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_whole
-from hf_musiclf.hub_access import asking_the_hub, find_destination, publish_files, refuse_token, try_again
+from hf_musiclf.hub_access import (
+    asking_the_hub,
+    find_destination,
+    private_words,
+    publish_files,
+    refuse_token,
+    try_again,
+)
 
 PACKAGE = Path(__file__).parent
+DEEPEST_PACKAGE = 4  # folders below PACKAGE: two there are, and room for those of other versions
 # Of the clone that this package is installed from: a wheel has neither.
 APP, LICENCE = PACKAGE.parents[1] / "scripts" / "app.py", PACKAGE.parents[1] / "LICENSE"
 START = '''"""Starts app.py with the model that this Space is for."""
@@ -90,7 +98,7 @@ def publish_space(
 
     run: the folder of its model, for the command to try again.
     """
-    words = ["python", "scripts/push.py", run, "--hub_model_id", name, "--space", *(["--private"] if private else [])]
+    words = ["python", "scripts/push.py", run, "--hub_model_id", name, "--space", *private_words(private)]
     what_to_do = try_again(
         f"the Space in {folder}", [*words, *(["--space_requirement", requirement] * bool(requirement))]
     )
@@ -99,5 +107,6 @@ def publish_space(
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in paths}
     refuse_token(files, to.token)
+    code = [f"hf_musiclf/{'*/' * depth}*.py" for depth in range(DEEPEST_PACKAGE + 1)]
     with asking_the_hub(what_to_do):
-        return publish_files(to, files, "Space by hf-musiclf", ("hf_musiclf/*.py", "hf_musiclf/*/*.py"), "gradio")
+        return publish_files(to, files, "Space by hf-musiclf", code, "gradio")

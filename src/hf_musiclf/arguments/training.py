@@ -86,9 +86,9 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         default=None,
         metadata={"help": "Its name there, NAME or USER/NAME. Default: the last part of --output_dir."},
     )
-    hub_private_repo: bool = field(
-        default=False,
-        metadata={"help": "A repository that is made is for you alone. Default: as your account has it."},
+    hub_private_repo: bool | None = field(
+        default=None,
+        metadata={"help": "True: a repository that is made is for you alone; False: for all. Default: your account's."},
     )
     # The model's inputs are made from waveforms on its device, so no column of a batch may be dropped before that.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: see features/."})

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import ModelCardData
 
+from hf_musiclf.cards import evaluation_results
 from hf_musiclf.report import with_interval
 
 
@@ -60,6 +61,9 @@ def card(report: Mapping[str, Any], name: str) -> str:
         pipeline_tag="audio-classification",
         tags=["music", "audio", "hf-musiclf", "ensemble", f"music-{data['task']}-classification"],
         datasets=[data["dataset_id"]] if data.get("dataset_id") else None,
+        metrics=["accuracy", "f1"],
+        model_name=name,
+        eval_results=evaluation_results(report),
     )
     use = (
         "No model is kept: each fold has an ensemble of its own."

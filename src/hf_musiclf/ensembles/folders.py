@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import HTTPError
 
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import write_json
@@ -41,7 +42,7 @@ def find_member(name: str) -> Member:
     patterns = [f"*{suffix}" for suffix in MODEL_SUFFIXES] + ["predictions.csv"]
     try:
         found = snapshot_download(name, allow_patterns=patterns, local_files_only=only_local(name))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise UserError(f"{name} cannot be had: {why_not_here(name) or first_line(error)}") from error
     if (Path(found) / ENSEMBLE_FILE).is_file():
         raise UserError(f"{name} is an ensemble; name its members instead")
@@ -58,12 +59,16 @@ def find_ensemble(name: str) -> Path | None:
     local = only_local(name)
     try:
         hf_hub_download(name, ENSEMBLE_FILE, local_files_only=local)
-    except (OSError, ValueError):  # no such file, repository or name: whoever loads a model of it tells which
+    except (
+        OSError,
+        ValueError,
+        HTTPError,
+    ):  # no such file, repository or name: whoever loads a model of it tells which
         return None
     patterns = [ENSEMBLE_FILE, *(f"members/*{suffix}" for suffix in MODEL_SUFFIXES)]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise UserError(f"{name} cannot be had: {why_not_here(name) or first_line(error)}") from error
 
 

@@ -35,8 +35,8 @@ class AstFeatures:
 
     @property
     def window_seconds(self) -> float:
-        """The longest window that fits `max_length` frames."""
-        return self.extractor.max_length * SHIFT_SECONDS
+        """The window that the model was trained for; of a stock extractor the longest that fits `max_length` frames."""
+        return getattr(self.extractor, "window_seconds", None) or self.extractor.max_length * SHIFT_SECONDS
 
     @torch.no_grad()
     def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor | None = None) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ WARM_UP_FRAMES = {"MPEG_LAYER_III": 90 * 576, "MPEG_LAYER_II": 90 * 576, "VORBIS
 LAST_VORBIS_PAGE_FRAMES = 255 * 4096
 
 URL_TIMEOUT_SECONDS = 30
+URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"  # that stand for themselves, or for the begin of an escape (RFC 3986)
 MAX_URL_BYTES = 2_000_000_000  # nearly two hours of 24-bit stereo at 48 kHz
 
 
@@ -168,7 +169,8 @@ class MusicClassificationPipeline(ChunkPipeline):
 
     def _hop_samples(self, hop_seconds: float | None) -> int:
         if hop_seconds is None:
-            hop_seconds = getattr(self.model.config, "hop_seconds", None) or self.window_seconds
+            # The trainer's is a whole number of samples, and so may exceed the window by half of one.
+            hop_seconds = min(getattr(self.model.config, "hop_seconds", None) or math.inf, self.window_seconds)
         if not 1 / self.sampling_rate <= hop_seconds <= self.window_seconds:
             raise self.mistake(f"hop_seconds={hop_seconds} must lie in (0, {self.window_seconds}], the window")
         return round(hop_seconds * self.sampling_rate)
@@ -321,7 +323,8 @@ def _fetch(url: str, folder: str, unreadable: type[ValueError]) -> str:
     """Stream a URL into a folder; returns the file's path."""
     shown = url.partition("?")[0]  # behind it there may be a secret
     path = os.path.join(folder, os.path.basename(unquote(urlsplit(url).path)) or "audio")
-    request = urllib.request.Request(url, headers={"User-Agent": "hf-musiclf"})
+    # What browsers take, too: spaces and letters beyond ASCII.
+    request = urllib.request.Request(quote(url, safe=URL_CHARACTERS), headers={"User-Agent": "hf-musiclf"})
     had = 0
     try:
         with urllib.request.urlopen(request, timeout=URL_TIMEOUT_SECONDS) as answer, open(path, "wb") as file:

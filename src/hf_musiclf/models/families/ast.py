@@ -31,7 +31,16 @@ def random_parts(overrides: dict, window_seconds: float) -> tuple[ASTConfig, AST
     if config.num_mel_bins < config.patch_size:
         raise UserError(f"model_config: num_mel_bins={config.num_mel_bins} is less than patch_size={config.patch_size}")
     _check_a_patch_fits(window_seconds, config)
-    return config, ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    extractor = ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    _keep_window(extractor, window_seconds)
+    return config, extractor
+
+
+def _keep_window(extractor: ASTFeatureExtractor, window_seconds: float) -> None:
+    """Have the extractor know a window that is no whole number of frames, so that whoever scores with it takes that."""
+    extractor.window_seconds = None
+    if abs(extractor.max_length * SHIFT_SECONDS - window_seconds) > 1e-9:
+        extractor.window_seconds = float(window_seconds)
 
 
 def _check_a_patch_fits(window_seconds: float, config: ASTConfig) -> None:
@@ -50,6 +59,7 @@ def fit_window(model: ASTForAudioClassification, extractor: ASTFeatureExtractor,
     """
     wanted, seen = max_length_of(window_seconds), model.config.max_length
     if wanted == seen:
+        _keep_window(extractor, window_seconds)
         return None
     if wanted > seen:
         raise UserError(
@@ -60,6 +70,7 @@ def fit_window(model: ASTForAudioClassification, extractor: ASTFeatureExtractor,
     embeddings = model.base_model.embeddings
     before = embeddings.get_shape(model.config)
     model.config.max_length = extractor.max_length = wanted
+    _keep_window(extractor, window_seconds)
     after = embeddings.get_shape(model.config)
     positions = embeddings.position_embeddings.data
     special, grid = positions[:, :2], positions[:, 2:]  # the class and distillation tokens have no place in time
