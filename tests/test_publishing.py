@@ -14,8 +14,10 @@ import soundfile
 from huggingface_hub import ModelCard
 from recipe_runs import ROOT, data_flags, run_recipe
 
+from hf_musiclf.app.voices import report_of
 from hf_musiclf.ensembles import open_classifier
 from hf_musiclf.errors import PublishError, UserError
+from hf_musiclf.files import read_json
 from hf_musiclf.hub import publish_run
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.reach import hub_is_out_of_reach
@@ -346,6 +348,7 @@ def test_an_ensemble_comes_back_by_its_id_and_a_model_takes_its_place_whole(hub,
         soundfile.write(music, np.random.default_rng(0).uniform(-0.5, 0.5, 40_000), 16_000)
         ours, fetched = open_classifier(str(made))(music), open_classifier("ada/duo")(music)
         np.testing.assert_allclose(fetched.probabilities, ours.probabilities, atol=1e-6)
+        assert report_of("ada/duo") == read_json(made / "report.json") and report_of("ada/nobody") is None
         with pytest.raises(UserError, match="ada/duo is an ensemble; name its members instead"):
             script("ensemble").main(["ada/duo", "--output_dir", str(tmp_path / "nested")])
     finally:

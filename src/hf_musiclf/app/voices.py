@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HTTPError
+
 from hf_musiclf.ensembles import Ensemble, open_classifier
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import read_json
 from hf_musiclf.inference import TrackClassifier
+from hf_musiclf.reach import only_local
 from hf_musiclf.report import with_interval
 from hf_musiclf.runs import REPORT_FILE
 
@@ -33,8 +37,19 @@ def open_voices(models: Sequence[str], device: str, trust_remote_code: bool = Fa
     voices = {}
     for name, model in short_names(models).items():
         classify = open_classifier(model, device, trust_remote_code=trust_remote_code)
-        voices[name] = Voice(name, classify, held_out(read_json(Path(model) / REPORT_FILE)))
+        voices[name] = Voice(name, classify, held_out(report_of(model)))
     return voices
+
+
+def report_of(model: str) -> dict[str, Any] | None:
+    """The report that stands beside a model, in its folder or on the Hub; None where there is none."""
+    folder = Path(model)
+    if folder.is_dir():
+        return read_json(folder / REPORT_FILE)
+    try:
+        return read_json(Path(hf_hub_download(model, REPORT_FILE, local_files_only=only_local(model))))
+    except (OSError, ValueError, HTTPError):  # no such file, or no connection: the model itself is there already
+        return None
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
