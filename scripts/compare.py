@@ -22,7 +22,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--baseline",
         type=Path,
         metavar="RUN",
-        help="one of them, with which all others are compared (default: all pairs)",
+        help="one of them, with which all others are compared (default: all pairs; of more than four, the first)",
     )
     parser.add_argument("--names", nargs="+", help="what to call the runs, in their order (default: their folders)")
     parser.add_argument(

@@ -44,7 +44,7 @@ def main(argv=None) -> dict:
 
     from hf_musiclf.ensembles.cards import describe
     from hf_musiclf.ensembles.report import evaluate, write_ensemble
-    from hf_musiclf.ensembles.runs import find_runs, gather, load_as_asked, parse_weights
+    from hf_musiclf.ensembles.runs import find_runs, gather, load_as_asked, names_to_tell, parse_weights
     from hf_musiclf.errors import UserError
     from hf_musiclf.inference import TrackClassifier
     from hf_musiclf.launching import without_paths
@@ -52,13 +52,15 @@ def main(argv=None) -> dict:
 
     if args.output_dir.exists():
         raise UserError(f"output_dir={args.output_dir} exists; name a new folder")
+    if args.bootstrap_resamples < 100:
+        raise UserError(f"bootstrap_resamples={args.bootstrap_resamples} is too few for an interval; use 100 or more")
     weights = parse_weights(args.weights)
     load = functools.partial(load_as_asked, data_args)
     open_model = functools.partial(TrackClassifier, device=args.device, trust_remote_code=args.trust_remote_code)
     parts = [gather(members, load, open_model) for members in find_runs(args.runs)]
     mixtures = [make_mixture([member.name for member in part.members], part.predictions, weights) for part in parts]
     command = shlex.join(without_paths(["python", "scripts/ensemble.py", *argv]))
-    report = evaluate(mixtures, parts, without_paths(args.runs), args.weights, command, args.bootstrap_resamples)
+    report = evaluate(mixtures, parts, names_to_tell(args.runs), args.weights, command, args.bootstrap_resamples)
     copied = write_ensemble(args.output_dir, report, mixtures, parts, args.link)
     print(describe(report))
     kept = "no model is saved of folds" if len(mixtures) > 1 else f"{copied / 1e6:.1f} MB of models copied"

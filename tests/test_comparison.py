@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from recipe_runs import ROOT, TINY, data_flags, run_recipe
 
-from hf_musiclf.comparison.page import describe, per_label, write_comparison
-from hf_musiclf.comparison.plots import plot_label_rocs
+from hf_musiclf.comparison.page import describe, page, per_label, write_comparison
+from hf_musiclf.comparison.plots import plot_f1_by_label, plot_label_rocs, plot_validations
 from hf_musiclf.comparison.runs import read_run, read_runs, warnings
 from hf_musiclf.comparison.tables import (
     DASH,
@@ -20,14 +20,16 @@ from hf_musiclf.comparison.tables import (
     compare_runs,
     disagreement,
     disagreement_blocks,
+    p_value,
+    pair_blocks,
     score_table,
 )
 from hf_musiclf.errors import UserError
 from hf_musiclf.metrics import score_windows
-from hf_musiclf.pages import Code, Heading, Paragraph, Table, to_html, to_markdown
+from hf_musiclf.pages import Code, Heading, Paragraph, Pictures, Table, to_html, to_markdown
 from hf_musiclf.predictions import Predictions, write_predictions
 from hf_musiclf.probabilities import softmax
-from hf_musiclf.report import score_tracks
+from hf_musiclf.report import score_tracks, with_interval
 from hf_musiclf.significance import holm
 
 GENRES = ("blues", "jazz", "rock")
@@ -142,8 +144,8 @@ def test_a_cross_validation_is_compared_on_every_track_that_it_tested(corpus, tm
     assert len(first.tested.tracks) == report["test"]["track"]["n"] == 80 and len(first.trainings) == 2
     assert comparison.scores[0]["accuracy"] == report["test"]["track"]["accuracy"]
     assert [run.name for run in comparison.runs] == ["cv", "cv (2)"]
-    for page in write_comparison(comparison, tmp_path / "page", "python scripts/compare.py"):
-        assert "every fold is a faint line" in page.read_text(encoding="utf-8")
+    for path in write_comparison(comparison, tmp_path / "page", "python scripts/compare.py"):
+        assert "every fold is a faint line" in path.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="half holds an unfinished cross-validation; run the same command again"):
         read_run(tmp_path / "half", "half")
     with pytest.raises(UserError, match=r"have other test tracks, 80 and \d+ with \d+ in common \(only cv has "):
@@ -175,6 +177,10 @@ def test_other_training_tracks_and_leaks_are_told(two, tmp_path):
     members = [{"shared_groups": {"items": count}} for count in (0, 3)]  # of an ensemble, whose own report has none
     mixed = write_run(tmp_path / "mixed", probabilities, label_ids, groups, members=members)
     assert warnings(read_runs([two[0], mixed])) == ["mixed: 3 of 60 test tracks share their artist with training."]
+    elsewhere = {"source": "another corpus", "group": "artist", "labels": list(GENRES)}
+    copied = write_run(tmp_path / "copied", probabilities, label_ids, groups, data=elsewhere)
+    (source,) = warnings(read_runs([two[0], copied]))
+    assert source.startswith("copied was not trained as weak was (data 'another corpus', not 'synthetic corpus'): ")
     seed, leaks = warnings(read_runs([two[0], other]))
     assert seed.startswith("other was not trained as weak was (split 'random', not 'artist'; split seed 4, not 0; by ")
     assert leaks == "other: 7 of 60 test tracks share their artist with training."
@@ -207,6 +213,54 @@ def test_few_runs_are_compared_in_all_pairs_and_more_with_a_baseline(two):
     assert [found["p_holm"] for found in many] == holm([found["mcnemar"]["p"] for found in many])
 
 
+def test_of_several_pairs_the_terminal_tells_holms_p_and_of_one_mcnemars(two, tmp_path):
+    label_ids, probabilities, groups = answers(3, strength=0.8)
+    third = write_run(tmp_path / "third", probabilities, label_ids, groups)
+    for folders, key, told in ((two, "mcnemar", "McNemar's"), ([*two, third], "p_holm", "Holm's")):
+        comparison = compare_runs(read_runs(folders))
+        for pair in comparison.pairs:
+            first, second = (comparison.runs[number].name for number in pair["pair"])
+            p = p_value(pair[key] if key == "p_holm" else pair[key]["p"])
+            line = f"{second} against {first}: accuracy {with_interval(pair, 'accuracy', '+')}, {told} p {p}"
+            assert line in describe(comparison).splitlines()
+    assert any(pair["p_holm"] != pair["mcnemar"]["p"] for pair in comparison.pairs)
+
+
+def test_a_row_of_differences_is_of_the_model_it_names_first(two):
+    """A minus B: the strong model's gain is positive, and it alone is right more often."""
+    _, table, notes = pair_blocks(compare_runs(read_runs(two)), "artist")
+    row = dict(zip(table.head, *table.rows, strict=True))
+    assert row["A against B"] == "strong against weak" and row["accuracy"].startswith("+")
+    assert int(row["only A right"]) > int(row["only B right"])
+    assert "A minus B" in notes.text and "None" not in notes.text
+
+
+def test_an_ensemble_has_the_parameters_of_all_its_members(two, tmp_path):
+    label_ids, probabilities, groups = answers(5)
+
+    def shown(counts):
+        members = [
+            {"shared_groups": {"items": 0}, "model": count and {"parameters": count, "trainable": 10}}
+            for count in counts
+        ]
+        mixed = write_run(tmp_path / str(counts), probabilities, label_ids, groups, members=members, model=None)
+        rows = {row[0]: row[2] for row in score_table(compare_runs(read_runs([two[0], mixed]))).rows}
+        return rows["model"], rows["parameters"], rows["of them trained"]
+
+    assert shown([1000, 234]) == ("ensemble of 2", "1,234", "20")
+    assert shown([1000, None]) == ("ensemble of 2", DASH, DASH)
+
+
+def test_the_page_tells_the_resamples_of_every_run(two, tmp_path):
+    label_ids, probabilities, groups = answers(5)
+    other = write_run(tmp_path / "o", probabilities, label_ids, groups, arguments={"bootstrap_resamples": 1000})
+    for folders, times in ((two, "(200 times)"), ([two[0], other], "(200 or 1,000 times)")):
+        comparison = compare_runs(read_runs(folders))
+        pictures = dict.fromkeys(("confusion", "roc", "f1", "validation"), ())
+        (_, about, *_) = page(comparison, pictures, "python scripts/compare.py")
+        assert times in about.text
+
+
 # What is refused
 
 
@@ -230,7 +284,7 @@ def test_what_cannot_be_compared_is_told_in_one_line(two, tmp_path):
         (started / "report.json").write_text(damaged)
         refused(f"{said}; make it again with the command that made it", two[0], started)
     (started / "report.json").write_text('{"rows": []}')
-    refused(r"report\.json is not of a run, a cross-validation or an ensemble", two[0], started)
+    refused(r"report\.json is not of a run, a cross-validation or an ensemble; name a folder of one", two[0], started)
 
     fewer = write_run(tmp_path / "fewer", probabilities[:50], label_ids[:50], groups[:50])
     said = r"weak and fewer have other test tracks, 60 and 50 with 50 in common \(only weak has "
@@ -240,7 +294,11 @@ def test_what_cannot_be_compared_is_told_in_one_line(two, tmp_path):
         fewer,
     )
     labels = write_run(tmp_path / "labels", probabilities, label_ids, groups, labels=("blues", "jazz", "polka"))
-    refused("labels of weak and labels differ: only weak has rock; only labels has polka", two[0], labels)
+    refused(
+        "labels of weak and labels differ: only weak has rock; only labels has polka; take models of the same labels$",
+        two[0],
+        labels,
+    )
     relabelled = write_run(tmp_path / "relabelled", probabilities, np.roll(label_ids, 1), groups)
     refused("know another label of 60 test tracks", two[0], relabelled)
     twice = write_run(tmp_path / "twice", probabilities, label_ids, groups, order=[*range(60), 59])
@@ -305,8 +363,9 @@ def test_the_page_needs_nothing_else_and_holds_every_name_escaped(two, tmp_path,
     assert r"\<b\>small\</b\> & co" in text and r'a\|"large"\_\[x\](y)' in text
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| accuracy")}
     assert widths == {4}
-    for picture in re.findall(r"!\[[^\n|]*?\]\((pictures/[a-z_0-9]+\.png)\)", text):
-        assert (tmp_path / "page" / picture).read_bytes().startswith(b"\x89PNG")
+    pictures = re.findall(r"\]\((pictures/[a-z_0-9]+\.png)\)", text)
+    assert len(pictures) == len(set(pictures)) == 6
+    assert all((tmp_path / "page" / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert not list((tmp_path / "page").rglob("*.part"))
     for name, told in MEASURES.items():
         for scores in comparison.scores:
@@ -359,6 +418,34 @@ def test_blocks_say_the_same_in_both_forms(tmp_path):
     )
     read = Reader(to_html(blocks, "a & b"))
     assert all(piece in read.text for piece in ("a & b", "x < y", "1 | 2", "a ``` b"))
+
+
+def test_an_interval_and_a_percentage_break_over_no_line(tmp_path):
+    blocks = [Paragraph("95 % of them"), Table(("", "n"), (("one", "0.5 [0.4, 0.6]"),))]
+    page = to_html(blocks, "")
+    assert "95\N{NO-BREAK SPACE}% of them" in page and "0.5 [0.4,\N{NO-BREAK SPACE}0.6]" in page
+    assert "\N{NO-BREAK SPACE}" not in to_markdown(blocks, tmp_path)
+
+
+def test_a_picture_is_shown_as_large_as_it_was_drawn(tmp_path):
+    """300 pixels at 150 an inch are two inches, which are 192 pixels of CSS; of a file without an inch, its own."""
+    Image.new("RGB", (300, 150)).save(tmp_path / "inch.png", dpi=(150, 150))
+    Image.new("RGB", (300, 150)).save(tmp_path / "none.png")
+    page = to_html([Pictures((tmp_path / "inch.png", tmp_path / "none.png"), ("a", "b"))], "")
+    assert re.findall(r'width="(\d+)" height="(\d+)"', page) == [("192", "96"), ("300", "150")]
+
+
+def test_a_name_with_an_underscore_in_front_stands_in_every_legend(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hf_musiclf.comparison.plots.save", lambda figure, path: seen.append(figure))
+    label_ids, probabilities, _ = answers(6)
+    names = ["_old", "new"]
+    plot_label_rocs([probabilities] * 2, label_ids, GENRES, names, tmp_path)
+    plot_f1_by_label([[0.5] * 3] * 2, [1] * 3, GENRES, names, tmp_path)
+    plot_validations([[], []], names, tmp_path)
+    for figure in seen:
+        assert [text.get_text().strip() for text in figure.legends[0].get_texts()] == names
+    assert len(seen) == 3
 
 
 def test_long_names_and_many_labels_do_not_overlap(tmp_path, monkeypatch):

@@ -97,6 +97,8 @@ def test_what_makes_no_ensemble_is_refused(song):
     with pytest.raises(UserError, match="one says nothing of validation tracks, which weights=fit needs; take equal"):
         make_mixture(["one", "other"], [said, said], "fit")
     assert list(make_mixture(["one", "other"], [said, said], "equal").splits) == ["test"]
+    with pytest.raises(UserError, match="other says nothing of test tracks, which an ensemble is scored on; name runs"):
+        make_mixture(["one", "other"], [said, {"validation": said["test"]}], "equal")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -252,7 +254,8 @@ def test_an_ensemble_is_compared_with_its_members_as_its_report_tells(made, runs
     assert comparison.scores[2] == report["test"]["track"]
     rows = {row[0]: row[1:] for row in score_table(comparison).rows}
     assert rows["model"] == ("AST", "EfficientAt", "ensemble of 2")
-    for fact in ("parameters", "training seed", "minutes of training", "device", "windows a second in evaluation"):
+    assert rows["parameters"][2] == f"{sum(int(told.replace(',', '')) for told in rows['parameters'][:2]):,}"
+    for fact in ("training seed", "minutes of training", "device", "windows a second in evaluation"):
         assert rows[fact][2] == DASH != rows[fact][0]
     page = (tmp_path / "page" / "comparison.html").read_text(encoding="utf-8")
     assert report["command"] in page and page.count("<img") == 3 + 4
@@ -374,9 +377,39 @@ def test_members_tested_on_other_tracks_are_refused(script, runs, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
+def test_runs_of_one_name_are_told_apart_in_the_report_and_in_errors(script, runs, tmp_path, capsys):
+    first, second = (shutil.copytree(runs[0], tmp_path / name / "run") for name in ("one", "other"))
+    report = ensemble(script, [first, second], tmp_path / "e", "--link")
+    assert [member["name"] for member in report["members"]] == ["one/run", "other/run"]
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("  other/run  (0.500)")]
+    assert str(tmp_path) not in (tmp_path / "e" / "report.json").read_text()
+    assert [entry["name"] for entry in json.loads((tmp_path / "e" / "ensemble.json").read_text())["members"]] == [
+        "run", "run",
+    ]  # fmt: skip
+    rewrite(second, lambda lines: lines[:-1])
+    with pytest.raises(UserError, match=rf"^{first} and {second} have other test tracks, .*only {first} has"):
+        ensemble(script, [first, second], tmp_path / "again")
+
+
+def test_members_whose_tracks_or_audio_differ_are_told_of(script, runs, tmp_path, capsys):
+    ensemble(script, runs, tmp_path / "same", "--link")
+    assert "or the audio of some" not in capsys.readouterr().out
+    first, second = copies(runs, tmp_path)
+    run_file = json.loads((second / "run.json").read_text())
+    (second / "run.json").write_text(json.dumps({**run_file, "tracks": "others"}))
+    ensemble(script, [first, second], tmp_path / "e", "--link")
+    out = capsys.readouterr().out
+    assert "warning: by their run.json the members' tracks of training or validation, or the audio of some" in out
+
+
+def test_too_few_resamples_are_refused_before_anything_is_heard(script, runs, tmp_path):
+    with pytest.raises(UserError, match="bootstrap_resamples=0 is too few for an interval; use 100 or more"):
+        ensemble(script, runs, tmp_path / "e", "--bootstrap_resamples", "0")
+
+
 def test_what_is_no_finished_model_is_refused(made, script, runs, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty holds no config\.json: it is no saved model"):
+    with pytest.raises(UserError, match=r"empty holds no config\.json: .*, or run its command again$"):
         ensemble(script, [runs[0], tmp_path / "empty"], tmp_path / "e")
     with pytest.raises(UserError, match="is an ensemble; name its members instead"):
         ensemble(script, [runs[0], made[0]], tmp_path / "e")

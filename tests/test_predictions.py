@@ -69,6 +69,10 @@ def test_a_tie_of_the_written_digits_goes_to_what_was_predicted(tmp_path, predic
         ("has a row whose probabilities do not add up to 1", lambda rows: [*rows[:-1], [*rows[-1][:-1], "0.9"]]),
         ("has a row whose probabilities do not add up to 1", lambda rows: [*rows[:-1], [*rows[-1][:-1], "nan"]]),
         (
+            "has a row with a probability below 0",
+            lambda rows: [*rows[:-1], [*rows[-1][:5], "0.9", "0.5", "-0.4", "0"]],
+        ),
+        (
             "has a row that predicts another label than the most probable one",
             lambda rows: [*rows[:-1], [*rows[-1][:5], "0.1", "0.1", "0.3", "0.5"]],
         ),

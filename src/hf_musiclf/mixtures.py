@@ -107,6 +107,9 @@ def make_mixture(
 def _together(names: Sequence[str], members: Sequence[Mapping[str, Predictions]], split: str) -> list[Predictions]:
     for name, said in zip(names, members, strict=True):
         if split not in said:
-            raise UserError(f"{name} says nothing of {split} tracks, which weights=fit needs; take equal")
+            needs = "which an ensemble is scored on; name runs that have some"
+            if split == "validation":
+                needs = "which weights=fit needs; take equal"
+            raise UserError(f"{name} says nothing of {split} tracks, {needs}")
     first = members[0][split]
     return [in_order_of(first, said[split], (names[0], name), split) for name, said in zip(names, members, strict=True)]

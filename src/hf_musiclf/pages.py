@@ -33,6 +33,7 @@ pre { margin: .3rem 0 1rem; padding: .6rem .8rem; background: var(--fill); borde
 .pictures img { display: block; max-width: 100%; height: auto; align-self: flex-start; background: #fff;
   border-radius: .4rem; }
 .pictures.beside img { flex: 0 1 auto; max-width: min(100%, 32rem); }
+@media (max-width: 30rem) { table { font-size: .8rem; } tbody th { min-width: 5.5rem; } }
 """
 
 
@@ -136,9 +137,9 @@ def _html(block: Block) -> str:
         case Heading(text, level):
             return f"<h{level}>{html.escape(text)}</h{level}>"
         case Paragraph(text):
-            return f"<p>{html.escape(text)}</p>"
+            return f"<p>{_together(html.escape(text))}</p>"
         case Notes(lines):
-            return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>'
+            return f'<ul class="notes">{"".join(f"<li>{_together(html.escape(line))}</li>" for line in lines)}</ul>'
         case Table(head, rows):
             above = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
             below = "\n".join(_html_row(row) for row in rows)
@@ -153,9 +154,30 @@ def _html(block: Block) -> str:
 
 def _html_row(row: Sequence[str]) -> str:
     first, *cells = map(html.escape, row)
-    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{_together(cell)}</td>" for cell in cells)}</tr>'
+
+
+def _together(text: str) -> str:
+    """Text in which an interval, and a number with its percent sign, stand in one line."""
+    return re.sub(r"(?<=\[)[^][]+(?=\])|\d %", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _html_picture(path: Path, alt: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    data = path.read_bytes()
+    width, height = _css_size(data)
+    source = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{source}">'
+
+
+def _css_size(png: bytes) -> tuple[int, int]:
+    """Width and height on paper in pixels of CSS, 96 an inch; in the picture's own where it tells no resolution.
+
+    Chunks IHDR and pHYs of W3C's Portable Network Graphics specification, 11.2.1 and 11.3.4.3.
+    """
+    size = [int.from_bytes(png[start : start + 4], "big") for start in (16, 20)]
+    place = png.find(b"pHYs", 0, png.find(b"IDAT"))
+    if place < 0 or png[place + 12] != 1:  # 1: pixels a metre
+        return size[0], size[1]
+    per_metre = (int.from_bytes(png[place + start : place + start + 4], "big") for start in (4, 8))
+    width, height = (round(pixels / (rate * 0.0254) * 96) for pixels, rate in zip(size, per_metre, strict=True))
+    return width, height

@@ -103,6 +103,8 @@ def read_predictions(folder: Path, way_out: str = "run it again") -> dict[str, P
         raise damaged("cannot be read") from error
     if "test" not in (splits := dict.fromkeys(row[split] for row in rows)):
         raise damaged("holds no test tracks")
+    if (values < 0).any():
+        raise damaged("has a row with a probability below 0")
     if not np.allclose(values.sum(axis=1), 1, rtol=0, atol=len(labels) * OFF):
         raise damaged("has a row whose probabilities do not add up to 1")
     items, predicted = np.arange(len(rows)), np.array(predicted, dtype=np.int64)
@@ -129,7 +131,10 @@ def label_order(labels: Sequence[str], wanted: Sequence[str], names: tuple[str, 
     [1, 0]
     """
     if sorted(labels) != sorted(wanted):
-        raise UserError(f"the labels of {names[0]} and {names[1]} differ: {_apart(names, wanted, labels)}")
+        raise UserError(
+            f"the labels of {names[0]} and {names[1]} differ: {_apart(names, wanted, labels)}; "
+            "take models of the same labels"
+        )
     return [list(labels).index(label) for label in wanted]
 
 

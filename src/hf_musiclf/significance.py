@@ -22,8 +22,9 @@ def paired_differences(
     first, second: `(n, classes)` probabilities. labels: `(n,)` int. groups: `(n,)` ids, None of an item on its own. The
     intervals are by resampling whole groups, the same ones for both: what makes an item hard for both cancels out
     (percentile bootstrap of paired differences: Efron & Tibshirani 1993, ch. 13). They treat resamples without some
-    class, and resamples that all say the same, as `intervals.resample` and `intervals.percentiles` do: None where both
-    are right on the same items. A difference that is not defined is None. Raises ValueError as those two do.
+    class, and resamples that all say the same, as `intervals.resample` and `intervals.percentiles` do: that of accuracy
+    is None where both are right on the same items. A difference that is not defined is None. Raises ValueError as those
+    two do.
     """
     return resampled_differences(
         *(resample(probabilities, labels, groups, n_resamples, seed) for probabilities in (first, second)), confidence
@@ -61,7 +62,7 @@ def mcnemar(first_right, second_right) -> dict:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjustment: below alpha where the test stands with the chance of any error under alpha.
+    """Holm's (1979) step-down adjusted p-values: rejecting those up to alpha holds the family-wise error rate at alpha.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]

@@ -77,20 +77,22 @@ def page(comparison: Comparison, drawn: Mapping[str, tuple[Path, ...]], command:
     runs, first = comparison.runs, comparison.runs[0].tested
     names, data = ", ".join(run.name for run in runs), runs[0].report["data"]
     n_groups = len(set(first.groups) - {None}) + first.groups.count(None)
+    times = sorted({run.report["arguments"]["bootstrap_resamples"] for run in runs})
     found = tuple(warnings(runs))
     blocks: list[Block] = [
         Heading(f"{len(runs)} models on {data['source']}", 1),
         Paragraph(
             f"{len(first.tracks)} test tracks of {len(first.labels)} labels, the same for every model, scored as "
             f"wholes. In brackets, 95 % intervals by the bootstrap over {n_groups} {data['group']}s "
-            f"({comparison.n_resamples:,} times)."
+            f"({' or '.join(f'{number:,}' for number in times)} times)."
         ),
         *([Notes(found)] if found else []),
         Heading("Scores"),
         score_table(comparison),
         Paragraph(
             "Minutes are of training alone, since start or resume, and windows a second are of the machine that "
-            f"each run had: they compare models only where that is the same. {DASH}: not recorded."
+            f"each run had: they compare models only where that is the same. {DASH}: not recorded, or counted in "
+            "embeddings of a frozen model instead of windows."
         ),
         *pair_blocks(comparison, data["group"]),
         Heading("Confusion matrices"),
@@ -128,9 +130,10 @@ def describe(comparison: Comparison) -> str:
         lines.append([shortened(run.name), *told, speed_of(run)["minutes of training"]])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    names = [run.name for run in comparison.runs]
+    names, several = [run.name for run in comparison.runs], len(comparison.pairs) > 1
     for pair in comparison.pairs:
         first, second = (shortened(names[index]) for index in pair["pair"])
-        gain, p = with_interval(pair, "accuracy", "+"), p_value(pair["mcnemar"]["p"])
-        table.append(f"{second} against {first}: accuracy {gain}, McNemar's p {p}")
+        test, p = ("Holm's", pair["p_holm"]) if several else ("McNemar's", pair["mcnemar"]["p"])
+        gain = with_interval(pair, "accuracy", "+")
+        table.append(f"{second} against {first}: accuracy {gain}, {test} p {p_value(p)}")
     return "\n".join([*table, *(f"note: {line}" for line in warnings(comparison.runs))])

@@ -62,7 +62,7 @@ def plot_label_rocs(
         for number, (scores, name) in enumerate(zip(probabilities, names, strict=True)):
             both = 0 < positive.sum() < len(positive)
             curve = sk.roc_curve(positive, scores[:, class_id])[:2] if both else ([], [])
-            axes.plot(*curve, label=shortened(name), **_line(number, len(names)))
+            axes.plot(*curve, label=_legend_name(name), **_line(number, len(names)))
     for axes in panels[len(label_names) :]:
         axes.remove()
     for axes in panels[max(0, len(label_names) - columns) : len(label_names)]:
@@ -92,7 +92,7 @@ def plot_f1_by_label(
         shift = (number - (len(names) - 1) / 2) * thickness
         hatch = ("", "////", "....", "xxxx")[number // len(HUES) % 4]
         style = {"color": HUES[number % len(HUES)], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
-        axes.barh(places + shift, values, height=thickness, label=shortened(name), **style)
+        axes.barh(places + shift, values, height=thickness, label=_legend_name(name), **style)
     axes.set_yticks(places, [f"{shortened(label)} (n={n})" for label, n in zip(label_names, support, strict=True)])
     axes.set(xlim=(0, 1), ylim=(len(label_names) - 0.5, -0.5), xlabel="F1")
     axes.tick_params(axis="y", length=0)
@@ -121,7 +121,7 @@ def plot_validations(histories: Sequence[Sequence[Sequence[Mapping]]], names: Se
                 axes.plot(*points.T, **{**style, "linewidth": 0.8, "alpha": 0.3})
             whole = min(map(len, lines), default=0)
             mean = np.mean([points[:whole] for points in lines], axis=0) if whole else np.empty((0, 2))
-            axes.plot(*mean.T, marker="o" if whole <= 15 else "", markersize=3.5, label=shortened(name), **style)
+            axes.plot(*mean.T, marker="o" if whole <= 15 else "", markersize=3.5, label=_legend_name(name), **style)
         if not any(key in entry for trainings in histories for history in trainings for entry in history):
             axes.text(0.5, 0.5, "nothing was logged", ha="center", color=GREY, transform=axes.transAxes)
     panels[1].set_xlabel("Epoch")
@@ -133,6 +133,11 @@ def _line(number: int, count: int) -> dict:
     """Of one of `count` runs: each is thinner than those below it, so that equal curves are seen."""
     widths = np.linspace(1.4 + 0.4 * min(count - 1, 5), 1.4, count)
     return {**line_style(number), "linewidth": widths[number]}
+
+
+def _legend_name(name: str) -> str:
+    """Matplotlib leaves out of a legend what begins with an underscore."""
+    return f" {shortened(name)}" if name.startswith("_") else shortened(name)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -91,7 +91,9 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     if report is None:
         raise UserError(f"{folder} {_why_unfinished(folder)}")
     if "labels" not in report.get("data", {}) or "track" not in report.get("test", {}):
-        raise UserError(f"{folder}: its {REPORT_FILE} is not of a run, a cross-validation or an ensemble")
+        raise UserError(
+            f"{folder}: its {REPORT_FILE} is not of a run, a cross-validation or an ensemble; name a folder of one"
+        )
     folders, parts = [folder], [report]
     if "folds" in report:
         folders = fold_folders(folder)[: len(report["folds"]["accuracy"]["values"])]
@@ -121,13 +123,10 @@ def warnings(runs: Sequence[FinishedRun]) -> list[str]:
     """What to know before the figures are believed: other training tracks than the first run's, and leaks."""
     first, found = runs[0], []
     for other in runs[1:]:
-        apart = [
-            f"{what} {_told(other, key)}, not {_told(first, key)}"
-            for key, what in (("split_scheme", "split"), ("split_seed", "split seed"))
-            if other.report[key] != first.report[key]
-        ]
+        facts = zip(_facts(other), _facts(first), strict=True)
+        apart = [f"{what} {its!r}, not {firsts!r}" for (what, its), (_, firsts) in facts if its != firsts]
         if other.digests and first.digests and other.digests != first.digests:
-            apart.append("by their run.json the tracks of training or validation, or their audio, are others")
+            apart.append("by their run.json the tracks of training or validation, or the audio of some, are others")
         if apart:
             found.append(
                 f"{other.name} was not trained as {first.name} was ({'; '.join(apart)}): "
@@ -146,5 +145,7 @@ def warnings(runs: Sequence[FinishedRun]) -> list[str]:
     return found
 
 
-def _told(run: FinishedRun, key: str) -> str:
-    return f"{run.report[key]!r}" if isinstance(run.report[key], str) else str(run.report[key])
+def _facts(run: FinishedRun) -> list[tuple[str, Any]]:
+    """What two runs must share for their training tracks to be the same."""
+    report = run.report
+    return [("data", report["data"]["source"]), ("split", report["split_scheme"]), ("split seed", report["split_seed"])]

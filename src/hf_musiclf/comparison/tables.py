@@ -100,7 +100,7 @@ def facts_of(run: FinishedRun) -> dict[str, str]:
     found = dict.fromkeys(("model", "weights", "parameters", "of them trained", "split", "training seed"), DASH)
     found["split"] = f"{report['split_scheme']}{folds}, seed {report['split_seed']}"
     if model is None:
-        return found | {"model": f"ensemble of {len(report.get('members', ()))}"}
+        return found | _ensemble_facts(report.get("members", ()))
     return found | {
         "model": model["class"].partition("For")[0] or model["class"],
         "weights": f"from {model['base_model']}" if model["base_model"] else model["start"],
@@ -108,6 +108,15 @@ def facts_of(run: FinishedRun) -> dict[str, str]:
         "of them trained": f"{model['trainable']:,}",
         "training seed": f"{report['seed']}",
     }
+
+
+def _ensemble_facts(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Parameters are those of all its members together, where all are known."""
+    found, models = {"model": f"ensemble of {len(members)}"}, [member.get("model") for member in members]
+    if members and all(models):
+        for fact, key in (("parameters", "parameters"), ("of them trained", "trainable")):
+            found[fact] = f"{sum(model[key] for model in models):,}"
+    return found
 
 
 def speed_of(run: FinishedRun) -> dict[str, str]:
@@ -143,17 +152,18 @@ def _evaluation_rate(report: Mapping[str, Any]) -> float | None:
 def pair_blocks(comparison: Comparison, word: str) -> list[Block]:
     """The paired differences, and how to read them."""
     names, pairs = [run.name for run in comparison.runs], comparison.pairs
-    head = ("second against first", "accuracy", "F1, macro", "only the first right", "only the second right")
+    head = ("A against B", "accuracy", "F1, macro", "only A right", "only B right")
     rows = []
     for pair in pairs:
         first, second = pair["pair"]
         gains = (with_interval(pair, name, "+") for name in ("accuracy", "macro_f1"))
         test = pair["mcnemar"]
-        cells = *gains, str(test["only_first"]), str(test["only_second"]), p_value(test["p"]), p_value(pair["p_holm"])
+        cells = *gains, str(test["only_second"]), str(test["only_first"]), p_value(test["p"]), p_value(pair["p_holm"])
         rows.append((f"{names[second]} against {names[first]}", *cells))
     notes = (
-        f"Differences are second minus first, with 95 % intervals from the same resampled {word}s for both models. "
-        "None stands where no resample tells them apart, as where both are right on the same tracks: others might. "
+        f"Differences are A minus B, with 95 % intervals from the same resampled {word}s for both models. "
+        "One without an interval is the same in every resample, as where both are right on the same tracks: with other "
+        "tracks they might differ. "
         f"McNemar's exact test takes tracks for independent: where one {word} has several, trust the intervals. "
         "Neither knows of other seeds: how much a model gains by chance in training, only more runs tell."
     )
@@ -189,7 +199,10 @@ def disagreement_blocks(runs: Sequence[FinishedRun]) -> list[Block]:
         answers = [_answer(run.tested.probabilities[item], label, first.labels) for run in runs]
         rows.append((first.tracks[item], first.groups[item] or DASH, first.labels[label], *answers))
     head = ("track", runs[0].report["data"]["group"], "label", *(run.name for run in runs))
-    count = f"{len(order)} of {len(first.tracks)} tracks get different labels; those whose probabilities differ most:"
+    count = (
+        f"{len(order)} of {len(first.tracks)} tracks get different labels. Those whose probabilities differ most, with "
+        "the label that each model predicts, right (✓) or wrong (✗), and its probability:"
+    )
     return [Paragraph(count), Table(head, tuple(rows))]
 
 

@@ -15,7 +15,7 @@ def describe(report: Mapping[str, Any]) -> str:
     scores, folds = report["test"]["track"], report.get("folds")
     split = f"{len(folds['accuracy']['values'])} folds by {report['split_scheme']}" if folds else "test"
     sources = sorted({member["probabilities_from"] for member in report["members"]})
-    width = max(len(member["name"]) for member in report["members"])
+    width = max(len(name) for name in ("ensemble", *(member["name"] for member in report["members"])))
     lines = [
         f"ensemble of {len(report['members'])} models, weights {report['weights_by']}, probabilities from "
         f"{' and '.join(sources)}",
@@ -40,6 +40,10 @@ def _line(scores: Mapping[str, Any]) -> str:
 def _warnings(report: Mapping[str, Any]) -> list[str]:
     """What the scores cannot be trusted in."""
     lines = []
+    if len({member["tracks"] for member in report["members"]} - {None}) > 1:
+        lines.append(
+            "warning: by their run.json the members' tracks of training or validation, or the audio of some, are others"
+        )
     for member in report["members"]:
         if member["tracks"] is None and member["probabilities_from"] == "audio":
             lines.append(f"warning: nothing tells what {member['name']} was trained on; it may have heard these tracks")

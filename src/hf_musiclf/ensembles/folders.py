@@ -23,7 +23,10 @@ NOT_THE_MODEL = ("run.json", "report.json", ENSEMBLE_FILE)
 
 @dataclass(frozen=True)
 class Member:
-    """A saved model that an ensemble is made of. name: as the user named it. hub_id: None of a folder of one's own."""
+    """A saved model that an ensemble is made of. name: as the user named it. hub_id: None of a folder of one's own.
+
+    The name may tell where things lie here: it is for messages, and what is written down has `without_path`.
+    """
 
     name: str
     folder: Path
@@ -37,8 +40,11 @@ def find_member(name: str) -> Member:
         raise UserError(f"{name} is an ensemble; name its members instead")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"{name} holds no config.json: it is no saved model, or its run is not finished")
-        return Member(without_path(name), folder)
+            raise UserError(
+                f"{name} holds no config.json: it is no saved model, or its run is not finished; name another, "
+                "or run its command again"
+            )
+        return Member(name, folder)
     patterns = [f"*{suffix}" for suffix in MODEL_SUFFIXES] + ["predictions.csv"]
     try:
         found = snapshot_download(name, allow_patterns=patterns, local_files_only=only_local(name))
@@ -87,7 +93,7 @@ def save_ensemble(
     """
     entries, copied = [], 0
     for number, (member, weight) in enumerate(zip(members, weights, strict=True), 1):
-        entry = {"name": member.name, "weight": float(weight), "hub_id": member.hub_id if link else None}
+        entry = {"name": without_path(member.name), "weight": float(weight), "hub_id": member.hub_id if link else None}
         if not link:
             entry["folder"] = f"members/{number}"
             copied += copy_model(member.folder, folder / entry["folder"])

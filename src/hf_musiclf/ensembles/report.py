@@ -41,7 +41,10 @@ def evaluate(
     labels = of_mixtures[0].labels
     tracks = [track for said in of_mixtures for track in said.tracks]
     if any(said.labels != labels for said in of_mixtures) or len(set(tracks)) < len(tracks):
-        raise UserError("the folds have other labels or test a track twice; they are not of one cross-validation")
+        raise UserError(
+            "the folds have other labels or test a track twice: they are not of one cross-validation; run it again "
+            "into a new folder"
+        )
     mixed = joined(of_mixtures)
     members = _of_members(mixed, mixtures, parts, names, n_resamples)
     best = max(members, key=lambda member: (member["test"]["track"]["accuracy"], -member["test"]["track"]["log_loss"]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_musiclf.arguments import DataArguments
+from hf_musiclf.comparison.runs import distinct_names
 from hf_musiclf.crossvalidation import fold_folders
 from hf_musiclf.data.loading import load_tracks
 from hf_musiclf.data.tracks import Tracks
@@ -14,6 +15,7 @@ from hf_musiclf.ensembles.scoring import hear
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import read_json
 from hf_musiclf.inference import TrackClassifier
+from hf_musiclf.launching import without_paths
 from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from hf_musiclf.runs import REPORT_FILE, RUN_FILE
 
@@ -44,6 +46,16 @@ def find_runs(names: Sequence[str]) -> list[list[Member]]:
     return [
         [find_member(str(folder)) for folder in fold] for fold in zip(*(folds[name] for name in names), strict=True)
     ]
+
+
+def names_to_tell(names: Sequence[str]) -> list[str]:
+    """The names without where things lie here; with as much of their folders as tells them apart.
+
+    >>> names_to_tell(["/data/a/ast", "runs/cnn"]), names_to_tell(["/data/a/ast", "/data/b/ast"])
+    (['ast', 'runs/cnn'], ['a/ast', 'b/ast'])
+    """
+    told = without_paths(names)
+    return told if len(set(told)) == len(told) else distinct_names([Path(name) for name in names])
 
 
 def load_as_asked(args: DataArguments) -> Tracks:
@@ -93,7 +105,6 @@ def gather(
     data, scheme, seed = _data_facts([report for report in reports if report], tracks)
     facts = [
         {
-            "name": member.name,
             "probabilities_from": "audio" if member in silent else PREDICTIONS_FILE,
             "tracks": digest,
             **{key: (report or {}).get(key) for key in ("recipe", "model", "sampling_rate", "window_seconds")},
@@ -108,7 +119,9 @@ def _data_facts(reports: Sequence[dict[str, Any]], tracks: Tracks | None) -> tup
     """Data, split scheme and split seed: of the first report, or of the tracks where there is no report."""
     sources = {report["data"]["source"] for report in reports} | ({tracks.table.source.name} if tracks else set())
     if len(sources) > 1:
-        raise UserError(f"the models are of {' and '.join(sorted(sources))}; an ensemble is of one source of tracks")
+        raise UserError(
+            f"the models are of {' and '.join(sorted(sources))}; an ensemble is tested on one source: take runs of one"
+        )
     if reports:
         first = reports[0]
         data = {key: value for key, value in first["data"].items() if key != "splits"}
