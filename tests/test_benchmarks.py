@@ -1,0 +1,73 @@
+"""What the benchmarks share: their figures hang on it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from recipe_runs import ROOT, recipe
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """A function that imports a file of benchmarks/ as its neighbours do."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return lambda name: recipe(ROOT / "benchmarks" / f"{name}.py")
+
+
+def test_a_recording_has_its_length_and_repeats_its_minute(shared, tmp_path):
+    shared("signals").write_recording(tmp_path / "long.wav", 61.5, rate=8000, channels=2)
+    samples, rate = soundfile.read(tmp_path / "long.wav", dtype="int16")
+    assert rate == 8000 and samples.shape == (492_000, 2)
+    assert np.array_equal(samples[480_000:], samples[:12_000]) and samples.std() > 1000
+
+
+def test_recordings_of_other_seeds_differ(shared, tmp_path):
+    for seed in (0, 1):
+        shared("signals").write_recording(tmp_path / f"{seed}.wav", 0.5, rate=8000, channels=1, seed=seed)
+    first, other = (soundfile.read(tmp_path / f"{seed}.wav")[0] for seed in (0, 1))
+    assert first.shape == other.shape == (4000,) and not np.array_equal(first, other)
+
+
+def test_a_ratio_is_the_median_of_the_turns_own(shared):
+    """Load that doubles both sides of a turn leaves its ratio as it is."""
+    ratio = shared("timing").median_ratio
+    assert ratio([3.0, 6.0, 3.0], [1.0, 2.0, 1.0]) == 3.0
+    assert ratio([3.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
+
+
+def test_what_is_timed_comes_back(shared):
+    seconds, values = shared("timing").timed(lambda: torch.ones(2), torch.device("cpu"))
+    assert seconds > 0 and torch.equal(values, torch.ones(2))
+
+
+def test_a_process_answers_in_its_last_line_and_a_failure_is_told(shared, tmp_path):
+    script = tmp_path / "twice.py"
+    script.write_text("import json, sys\nprint('warm')\nprint(json.dumps([2 * n for n in json.loads(sys.argv[2])]))\n")
+    in_process = shared("timing").in_process
+    assert in_process(str(script), 1, 2.5) == [2, 5.0]
+    with pytest.raises(SystemExit, match="TypeError"):
+        in_process(str(script), None)
+
+
+def test_import_times_are_of_modules_own_time_by_package(shared):
+    told = "\n".join(
+        [
+            "import time: self [us] | cumulative | imported package",
+            "import time:    250000 |     250000 |     torch._C",
+            "a warning | between | the lines",
+            "import time:    500000 |     750000 |   torch",
+            "import time:    100000 |     850000 | transformers",
+        ]
+    )
+    assert shared("start_up").by_package(told) == {"torch": 0.75, "transformers": 0.1}
+
+
+def test_figures_are_written_with_their_machine(shared, tmp_path):
+    machine = shared("machine")
+    machine.write_figures(tmp_path / "figures.json", machine.describe_machine("numpy"), {"threads": 1}, [{"ratio": 2}])
+    written = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert written["rows"] == [{"ratio": 2}] and written["settings"] == {"threads": 1}
+    assert written["machine"]["numpy"] == np.__version__ and written["machine"]["python"] == sys.version.split()[0]
