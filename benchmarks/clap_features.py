@@ -21,9 +21,10 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from machine import as_line, describe_machine, write_figures
+from signals import make_windows
+from timing import median_ratio, timed
 
 from hf_musiclf.features.clap import ClapFeatures
 from hf_musiclf.models.feature_extraction_clap import ClapWindowFeatureExtractor
@@ -34,38 +35,21 @@ WINDOW_SECONDS = {"rand_trunc": 10, "fusion": 20}
 PAUSE_SECONDS = 0.3
 
 
-def make_windows(count, seconds, seed=0):
-    """Tones that come and go over noise, some of it silence: `(count, time)` float32 in [-1, 1] at 48 kHz."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(RATE * seconds) / RATE
-    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
-    noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
-    return np.clip(tones + noise, -1, 1).astype(np.float32)
-
-
-def timed(make, device):
-    """Seconds that `make` takes, until the device has finished, and its input_features on the CPU."""
-    began = time.perf_counter()
-    values = make()["input_features"]
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, values.cpu()
-
-
 def by_extractor(extractor, arrays):
     """The stock way, by numpy, as torch would read a list of arrays element by element."""
     made = extractor(arrays, sampling_rate=RATE, return_tensors="np")
-    return {"input_features": torch.from_numpy(made["input_features"])}
+    return torch.from_numpy(made["input_features"])
 
 
 def compare(extractor, device, batch, repetitions):
     """One row of the table: device, batch, windows a second of both, speed-up, largest difference in dB."""
-    features, windows = ClapFeatures(extractor), make_windows(batch, int(extractor.window_seconds))
+    features = ClapFeatures(extractor)
+    windows = make_windows(batch, RATE * int(extractor.window_seconds), RATE)
     waveforms, arrays = torch.from_numpy(windows), list(windows)
     ours, stock, difference = [], [], 0.0
     for _ in range(repetitions + 1):
         time.sleep(PAUSE_SECONDS)
-        seconds, values = timed(lambda: features(waveforms.to(device)), device)
+        seconds, values = timed(lambda: features(waveforms.to(device))["input_features"], device)
         ours.append(seconds)
         seconds, expected = timed(lambda: by_extractor(extractor, arrays), device)
         stock.append(seconds)
@@ -76,7 +60,7 @@ def compare(extractor, device, batch, repetitions):
         "batch": batch,
         "ours_windows_per_second": batch / statistics.median(ours),
         "stock_windows_per_second": batch / statistics.median(stock),
-        "speed_up": statistics.median(slow / fast for slow, fast in zip(stock, ours, strict=True)),
+        "speed_up": median_ratio(stock, ours),
         "largest_difference_db": difference,
     }
 

@@ -17,27 +17,18 @@ a speed-up is the median of the repetitions' own; a difference is the largest ab
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchaudio
 from machine import as_line, describe_machine, write_figures
+from signals import make_windows
+from timing import median_ratio, timed
 
 from hf_musiclf.features.efficientat import EfficientAtFeatures
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
 
 OTHERS = ("extractor", "torchaudio")
-
-
-def make_windows(count, samples, rate, seed=0):
-    """Tones that come and go over noise, some of it silence: `(count, samples)` float32 in [-1, 1]. rate: Hz."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(samples) / rate
-    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
-    noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
-    return np.clip(tones + noise, -1, 1).astype(np.float32)
 
 
 def by_extractor(extractor, arrays):
@@ -71,15 +62,6 @@ def torchaudio_way(extractor):
     return lambda waveforms: torch.stack([one(waveform) for waveform in waveforms])
 
 
-def timed(make, device):
-    """Seconds that `make` takes, until the device has finished, and its values on the CPU."""
-    began = time.perf_counter()
-    values = make()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, values.cpu()
-
-
 def compare(extractor, device, batch, repetitions):
     """One row of the table: device, batch, windows a second of each way, speed-ups, largest differences."""
     features, by_torchaudio = EfficientAtFeatures(extractor), torchaudio_way(extractor)
@@ -102,8 +84,8 @@ def compare(extractor, device, batch, repetitions):
     row = {"device": device.type, "batch": batch}
     row |= {f"{way}_windows_per_second": batch / statistics.median(lasted) for way, lasted in seconds.items()}
     for way in OTHERS:
-        ratios = [slow / fast for slow, fast in zip(seconds[way], seconds["ours"], strict=True)]
-        row |= {f"speed_up_over_{way}": statistics.median(ratios), f"largest_difference_{way}": difference[way]}
+        ratio = median_ratio(seconds[way], seconds["ours"])
+        row |= {f"speed_up_over_{way}": ratio, f"largest_difference_{way}": difference[way]}
     return row
 
 

@@ -15,12 +15,12 @@ the speed-up is the median of the repetitions' own; the difference is the larges
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from machine import as_line, describe_machine, write_figures
+from signals import make_windows
+from timing import median_ratio, timed
 from transformers import ASTFeatureExtractor
 
 from hf_musiclf.features.ast import AstFeatures
@@ -28,33 +28,19 @@ from hf_musiclf.features.ast import AstFeatures
 RATE, WINDOW_SECONDS = 16_000, 10.24
 
 
-def make_windows(count, seed=0):
-    """Tones that come and go over noise, some of it silence: `(count, time)` float32 in [-1, 1] at 16 kHz."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(round(RATE * WINDOW_SECONDS)) / RATE
-    tones = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000, (count, 1)) * times) * (np.sin(2 * np.pi * 2 * times) > 0)
-    noise = 0.1 * rng.standard_normal((count, len(times))) * (np.sin(2 * np.pi * 0.5 * times) > 0.3)
-    return np.clip(tones + noise, -1, 1).astype(np.float32)
-
-
-def timed(make, device):
-    """Seconds that `make` takes, until the device has finished, and its input_values on the CPU."""
-    began = time.perf_counter()
-    values = make()["input_values"]
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, values.cpu()
+def by_extractor(extractor, arrays):
+    return extractor(arrays, sampling_rate=RATE, return_tensors="pt")["input_values"]
 
 
 def compare(extractor, device, batch, repetitions):
     """One row of the table: device, batch, windows a second of both, speed-up, largest difference."""
-    features, windows = AstFeatures(extractor), make_windows(batch)
+    features, windows = AstFeatures(extractor), make_windows(batch, round(RATE * WINDOW_SECONDS), RATE)
     waveforms, arrays = torch.from_numpy(windows), list(windows)
     ours, stock, difference = [], [], 0.0
     for _ in range(repetitions + 1):
-        seconds, values = timed(lambda: features(waveforms.to(device)), device)
+        seconds, values = timed(lambda: features(waveforms.to(device))["input_values"], device)
         ours.append(seconds)
-        seconds, expected = timed(lambda: extractor(arrays, sampling_rate=RATE, return_tensors="pt"), device)
+        seconds, expected = timed(lambda: by_extractor(extractor, arrays), device)
         stock.append(seconds)
         difference = max(difference, float((values - expected).abs().max()))
     ours, stock = ours[1:], stock[1:]  # the first of each fills caches
@@ -63,7 +49,7 @@ def compare(extractor, device, batch, repetitions):
         "batch": batch,
         "ours_windows_per_second": batch / statistics.median(ours),
         "stock_windows_per_second": batch / statistics.median(stock),
-        "speed_up": statistics.median(slow / fast for slow, fast in zip(stock, ours, strict=True)),
+        "speed_up": median_ratio(stock, ours),
         "largest_difference": difference,
     }
 

@@ -19,14 +19,13 @@ import json
 import random
 import statistics
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from machine import as_line, describe_machine, peak_bytes, write_figures
+from timing import in_process
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data.loading import cut_windows, load_tracks
@@ -87,18 +86,12 @@ def measure_here(folder, n_windows):
     return {**counts, "index_seconds": index_seconds, "window_seconds": seconds, "peak_bytes": peak_bytes()}
 
 
-def measure(folder, n_windows):
-    """`measure_here` in a fresh process."""
-    command = [sys.executable, __file__, "--measure", json.dumps([folder and str(folder), n_windows])]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
 def measure_corpus(performances, times_longer, n_windows, repetitions, imports):
     """Prints and returns the medians of some processes on a new corpus. imports: peak without a corpus, in bytes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "maestro-v3.0.0"
         hours = write_corpus(folder, performances, times_longer)
-        results = [measure(folder, n_windows) for _ in range(repetitions)]
+        results = [in_process(__file__, str(folder), n_windows) for _ in range(repetitions)]
     assert all(result["rows"] == performances for result in results)
     found = {
         "performances": performances,
@@ -131,7 +124,7 @@ def main(argv=None):
     machine = describe_machine("numpy", "soundfile", "datasets")
     print(as_line(machine))
     print("performances   hours   windows     index    window   peak memory")
-    imports = measure(None, 0)["peak_bytes"]
+    imports = in_process(__file__, None, 0)["peak_bytes"]
     corpora = [(args.performances[0], args.times_longer), *((size, 1) for size in args.performances)]
     rows = [measure_corpus(*corpus, args.windows, args.repetitions, imports) for corpus in corpora]
     if args.output:

@@ -18,31 +18,19 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import soxr
 from machine import as_line, describe_machine, peak_bytes, write_figures
+from signals import write_recording
+from timing import in_process
 
 from hf_musiclf.audio import read_audio
 
 RATE, TARGET_RATE, WINDOW_SECONDS = 48_000, 16_000, 10.0
-
-
-def write_recording(path, minutes):
-    """The same noisy minute `minutes` times: 48 kHz stereo 16-bit, the format by the path's ending."""
-    rng = np.random.default_rng(0)
-    times = np.arange(60 * RATE) / RATE
-    tones = np.stack([np.sin(2 * np.pi * hertz * times) for hertz in (220.0, 331.0)], axis=1)
-    minute = (8000 * tones + rng.normal(0, 1000, tones.shape)).astype(np.int16)
-    with soundfile.SoundFile(path, "w", RATE, 2, subtype="PCM_16") as file:
-        for _ in range(minutes):
-            file.write(minute)
 
 
 def read_window(way, path, start_seconds):
@@ -72,19 +60,12 @@ def measure_here(way, path, minutes, windows):
     return {"seconds": seconds[1:], "peak_bytes": peak_bytes()}
 
 
-def measure(way, path, minutes, windows):
-    """`measure_here` in a fresh process."""
-    request = json.dumps([way, str(path), minutes, windows])
-    command = [sys.executable, __file__, "--measure", request]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def compare(path, args):
     """One row a way: format, way, median seconds, peak megabytes above the imports."""
-    baseline = measure("nothing", path, args.minutes, 0)["peak_bytes"]
+    baseline = in_process(__file__, "nothing", str(path), args.minutes, 0)["peak_bytes"]
     rows = []
     for way, windows in [("seek", args.windows), ("blocks", args.whole_reads), ("at once", args.whole_reads)]:
-        result = measure(way, path, args.minutes, windows)
+        result = in_process(__file__, way, str(path), args.minutes, windows)
         median, peak = statistics.median(result["seconds"]), (result["peak_bytes"] - baseline) / 1e6
         rows.append({"format": path.suffix[1:].upper(), "way": way, "median_seconds": median, "peak_mb": peak})
         print(f"{rows[-1]['format']:6} {way:8} {windows:5} {median * 1000:12.1f} ms {peak:10.0f} MB", flush=True)
@@ -111,7 +92,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         for container in args.formats:
             path = Path(folder) / f"recording.{container.lower()}"
-            write_recording(path, args.minutes)
+            write_recording(path, 60 * args.minutes, RATE)
             rows += compare(path, args)
             path.unlink()
     if args.output:

@@ -20,11 +20,11 @@ import itertools
 import runpy
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from machine import as_line, describe_machine, write_figures
+from timing import now
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from hf_musiclf.arguments import parse_recipe
@@ -54,13 +54,6 @@ class _Stopwatch(TrainerCallback):
             self.seconds = -now(args.device)
         elif state.global_step == args.max_steps:
             self.seconds += now(args.device)
-
-
-def now(device):
-    """Seconds on a clock, once the device has finished what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def recipe_arguments(args, folder):

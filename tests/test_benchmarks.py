@@ -35,7 +35,7 @@ def test_a_ratio_is_the_median_of_the_turns_own(shared):
     """Load that doubles both sides of a turn leaves its ratio as it is."""
     ratio = shared("timing").median_ratio
     assert ratio([3.0, 6.0, 3.0], [1.0, 2.0, 1.0]) == 3.0
-    assert ratio([3.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
+    assert ratio([2.0, 12.0, 9.0], [1.0, 4.0, 9.0]) == 2.0  # not 9 / 4, the ratio of the medians
 
 
 def test_what_is_timed_comes_back(shared):
