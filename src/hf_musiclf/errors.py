@@ -15,3 +15,8 @@ class PublishError(UserError):
     """The Hub cannot be asked, or did not take what is whole here; the message ends in how to try again."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Of the message of another library's error; its type's name where it has none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from hf_musiclf.errors import PublishError, UserError
+from hf_musiclf.errors import PublishError, UserError, first_line
 
 URL_PARTS = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 
@@ -101,8 +101,8 @@ def check_name(name: str) -> None:
             raise HFValidationError("a part of it is empty")
     except HFValidationError as error:
         raise UserError(
-            f"{name!r} is no name for the Hub ({first_line(error)}); take NAME or USER/NAME of letters, digits, '-', "
-            "'_' and '.', 96 at most"
+            f"{name!r} is no name for the Hub ({first_line(error).rstrip('.')}); take NAME or USER/NAME of letters, "
+            "digits, '-', '_' and '.', 96 at most"
         ) from error
 
 
@@ -193,9 +193,9 @@ def why_not_published(error: BaseException) -> str:
         if isinstance(seen, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
         if isinstance(seen, (HTTPError, ConnectionError)):
-            return f"the connection to {constants.ENDPOINT} failed ({first_line(seen)})"
+            return f"the connection to {constants.ENDPOINT} failed ({first_line(seen).rstrip('.')})"
         seen = seen.__cause__
-    return f"the Hub's client gave up: {first_line(error)}"
+    return f"the Hub's client gave up: {first_line(error).rstrip('.')}"
 
 
 def _of_status(status: int, error: Any) -> str:
@@ -211,11 +211,6 @@ def _of_status(status: int, error: Any) -> str:
     }
     reason = known.get(status, f"the Hub {'has trouble' if status >= 500 else 'refuses'}")
     return f"{reason} (HTTP {status}{': ' + said[0] if said else ''})"
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def refuse_token(files: Mapping[str, Path | bytes], token: str) -> None:

@@ -15,9 +15,9 @@ import torch
 from transformers import AutoConfig
 
 from hf_musiclf.audio_readers import AudioError, open_reader
-from hf_musiclf.errors import UserError
+from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.models.families import encoders
-from hf_musiclf.models.loading import FAMILIES, first_line, quiet_transformers
+from hf_musiclf.models.loading import FAMILIES, quiet_transformers
 from hf_musiclf.models.music_pipeline import TASK, MusicClassificationPipeline, open_source
 from hf_musiclf.reach import only_local, why_not_here
 

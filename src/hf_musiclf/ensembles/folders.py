@@ -9,10 +9,9 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HTTPError
 
-from hf_musiclf.errors import UserError
+from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.files import write_json
 from hf_musiclf.launching import without_path
-from hf_musiclf.models.loading import first_line
 from hf_musiclf.reach import only_local, why_not_here
 
 ENSEMBLE_FILE = "ensemble.json"  # the models of a folder's ensemble, their weights, its labels

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from hf_musiclf.arguments import ModelArguments
-from hf_musiclf.errors import UserError
+from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.labels import label_mappings
 from hf_musiclf.launching import without_path
 from hf_musiclf.models.families import ast, clap, efficientat, encoders, spectrograms
@@ -235,7 +235,3 @@ def quiet_transformers(verbosity: int | None = None) -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -14,9 +14,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from hf_musiclf.arguments import ModelArguments
-from hf_musiclf.errors import UserError
+from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.models.clap import clips_to_fuse
-from hf_musiclf.models.loading import first_line, quiet_transformers
+from hf_musiclf.models.loading import quiet_transformers
 from hf_musiclf.reach import only_local, why_not_here
 
 
