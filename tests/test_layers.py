@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "hf_musiclf"
 LAYERS = [
     {"errors", "files", "reach", "pages", "hub_access"},
     {"windows", "labels", "splits", "leakage", "probabilities", "predictions", "intervals", "mixtures", "balancing"},
-    {"zip_members", "zip_streams", "audio_readers"},
+    {"zip_members", "zip_streams", "ogg_pages", "audio_readers"},
     {"audio", "metrics", "significance", "plot_style"},
     {"arguments", "launching"},
     {"data", "features", "plots", "seeds", "augmentation", "waveform_augmentation", "losses"},
@@ -47,6 +47,7 @@ PURE = {
     "audio_readers",
     "zip_members",
     "zip_streams",
+    "ogg_pages",
 }
 
 

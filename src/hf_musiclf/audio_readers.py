@@ -10,12 +10,14 @@ import os
 import re
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from hf_musiclf.errors import UserError
+from hf_musiclf.ogg_pages import frames_before_last_page
 from hf_musiclf.zip_members import MemberStream, is_member_path, member_info, open_member, short_name
 
 # Frames decoded at once: 8 MB in stereo, so that the memory for a long file stays flat. Few and large, since soundfile
@@ -29,8 +31,9 @@ BLOCK_FRAMES = 1 << 20
 # Opus: half a second; measured exact at usual bit rates, and within 0.01 at 6 kbit/s, where its state decays slowly.
 WARM_UP_FRAMES = {"MPEG_LAYER_III": 90 * 576, "MPEG_LAYER_II": 90 * 576, "VORBIS": 8192, "OPUS": 24_000}
 
-# libsndfile's seek into the last page of a Vorbis file is off by what this page drops at the end. A page holds at most
-# 255 packets (RFC 3533) of at most 4096 new samples (Vorbis I specification, 4.2.2): enter before it.
+# libsndfile's seek into the last page of a Vorbis file is off by what this page drops at the end: enter before it. Where
+# `ogg_pages.py` cannot say where it begins: it holds at most 255 packets (RFC 3533) of at most 4096 new samples (Vorbis
+# I specification, 4.2.2).
 LAST_VORBIS_PAGE_FRAMES = 255 * 4096
 
 # Some Xing headers count their own frame, some do not: only more than two missing MP3 frames are a truncation.
@@ -124,7 +127,7 @@ class _SoundfileReader:
     """A file that libsndfile opens. info: of its header. frames: samples per channel."""
 
     def __init__(self, name, data):
-        self.name, self.file, self.member = name, None, None
+        self.name, self.data, self.file, self.member = name, data, None, None
         if is_member_path(data):
             with _told_as_audio_error():
                 self.member = MemberStream(data)
@@ -163,10 +166,22 @@ class _SoundfileReader:
             return "is cut short, stops within an Ogg page; fetch it again"
         return None if self.frames else "holds no samples; leave it out"
 
+    @cached_property
+    def _last_vorbis_page(self):
+        """A frame from which on, at the latest, stands the last page."""
+        with _told_as_audio_error(), self._open_again() as file:
+            frames = frames_before_last_page(file, self.frames)
+        return self.frames - LAST_VORBIS_PAGE_FRAMES if frames is None else frames
+
+    def _open_again(self):
+        if isinstance(self.data, bytes):
+            return io.BytesIO(self.data)
+        return open_member(self.data) if is_member_path(self.data) else open(self.data, "rb")
+
     def _entry(self, start):
         """The frame to seek to so that the decoder has settled at frame `start`."""
-        if self.file.subtype == "VORBIS":
-            start = min(start, self.frames - LAST_VORBIS_PAGE_FRAMES)
+        if self.file.subtype == "VORBIS" and start > self.frames - LAST_VORBIS_PAGE_FRAMES:
+            start = min(start, self._last_vorbis_page)
         return max(0, start - WARM_UP_FRAMES.get(self.file.subtype, 0))
 
     def blocks(self, start, stop):
