@@ -12,7 +12,7 @@ from PIL import Image
 from recipe_runs import ROOT, TINY, data_flags, run_recipe
 
 from hf_musiclf.comparison.page import describe, page, per_label, write_comparison
-from hf_musiclf.comparison.plots import plot_f1_by_label, plot_label_rocs, plot_validations
+from hf_musiclf.comparison.plots import plot_f1_by_label, plot_label_rocs, plot_training
 from hf_musiclf.comparison.runs import read_run, read_runs, warnings
 from hf_musiclf.comparison.tables import (
     DASH,
@@ -121,7 +121,7 @@ def test_figures_are_those_of_the_reports(finished, corpus, tmp_path, monkeypatc
         assert run.confusion.tolist() == track["confusion"]
     table = score_table(comparison)
     rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["model"] == ("AST", "AST", "EfficientAt")
+    assert rows["model"] == ("AST", "AST", "EfficientAT")
     assert rows["accuracy"][0].startswith(f"{report['test']['track']['accuracy']:.3f} [")
     assert warnings(comparison.runs) == []
     shutil.copytree(tmp_path / "ast_gtzan", tmp_path / "moved")
@@ -256,7 +256,7 @@ def test_the_page_tells_the_resamples_of_every_run(two, tmp_path):
     other = write_run(tmp_path / "o", probabilities, label_ids, groups, arguments={"bootstrap_resamples": 1000})
     for folders, times in ((two, "(200 times)"), ([two[0], other], "(200 or 1,000 times)")):
         comparison = compare_runs(read_runs(folders))
-        pictures = dict.fromkeys(("confusion", "roc", "f1", "validation"), ())
+        pictures = dict.fromkeys(("confusion", "roc", "f1", "training"), ())
         (_, about, *_) = page(comparison, pictures, "python scripts/compare.py")
         assert times in about.text
 
@@ -354,7 +354,7 @@ def test_the_page_needs_nothing_else_and_holds_every_name_escaped(two, tmp_path,
     )
     page = (tmp_path / "page" / "comparison.html").read_text(encoding="utf-8")
     read = Reader(page)
-    assert len(read.sources) == 6  # two confusion matrices, ROC twice, F1, validation
+    assert len(read.sources) == 6  # two confusion matrices, ROC twice, F1, training
     assert all(source.startswith("data:image/png;base64,") for source in read.sources)
     assert not re.search(r"https?://|<script|@import|url\(", page)
     assert all(name in read.text for name in NAMES) and "<b>" not in page
@@ -442,7 +442,7 @@ def test_a_name_with_an_underscore_in_front_stands_in_every_legend(tmp_path, mon
     names = ["_old", "new"]
     plot_label_rocs([probabilities] * 2, label_ids, GENRES, names, tmp_path)
     plot_f1_by_label([[0.5] * 3] * 2, [1] * 3, GENRES, names, tmp_path)
-    plot_validations([[], []], names, tmp_path)
+    plot_training([[], []], names, tmp_path)
     for figure in seen:
         assert [text.get_text().strip() for text in figure.legends[0].get_texts()] == names
     assert len(seen) == 3
@@ -467,3 +467,19 @@ def test_long_names_and_many_labels_do_not_overlap(tmp_path, monkeypatch):
         pixels = np.asarray(image.convert("L"))
     edge = 10  # pixels: nothing is cut off
     assert all(strip.min() == 255 for strip in (pixels[:edge], pixels[-edge:], pixels[:, :edge], pixels[:, -edge:]))
+
+
+def test_the_curves_of_training_are_those_that_were_logged(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hf_musiclf.comparison.plots.save", lambda figure, path: seen.append(figure))
+
+    def history(*losses):
+        logged = [{"step": i, "epoch": float(i), "loss": loss} for i, loss in enumerate(losses, 1)]
+        told = {"eval_loss": 3.0, "eval_track_accuracy": 0.5}
+        return [*logged, {"step": len(losses), "epoch": float(len(losses)), **told}]
+
+    plot_training([[history(2.0, 1.0)], [history(4.0, 2.0, 1.0), history(2.0, 1.0)]], ["one", "folds"], tmp_path)
+    training, loss, accuracy = ([line.get_ydata().tolist() for line in axes.lines] for axes in seen[0].axes)
+    assert training == [[2.0, 1.0], [4.0, 2.0, 1.0], [2.0, 1.0], [3.0, 1.5]]
+    assert loss[0] == [3.0] and accuracy[0] == [0.5]
+    assert [axes.get_ylabel() for axes in seen[0].axes] == ["Training loss", "Validation loss", "Validation accuracy"]

@@ -253,7 +253,7 @@ def test_an_ensemble_is_compared_with_its_members_as_its_report_tells(made, runs
                 assert pair[f"{name}_interval"] == pytest.approx([-high, -low], abs=1e-5)
     assert comparison.scores[2] == report["test"]["track"]
     rows = {row[0]: row[1:] for row in score_table(comparison).rows}
-    assert rows["model"] == ("AST", "EfficientAt", "ensemble of 2")
+    assert rows["model"] == ("AST", "EfficientAT", "ensemble of 2")
     assert rows["parameters"][2] == f"{sum(int(told.replace(',', '')) for told in rows['parameters'][:2]):,}"
     for fact in ("training seed", "minutes of training", "device", "windows a second in evaluation"):
         assert rows[fact][2] == DASH != rows[fact][0]
@@ -479,6 +479,7 @@ def cross_validation(run, folder, seed):
             return changed
 
         rewrite(fold, drawn)
+    (folder / "report.json").write_text(json.dumps({"folds": {"accuracy": {"values": [0.0, 0.0]}}}))
     return folder
 
 
@@ -528,3 +529,17 @@ def test_cross_validations_of_other_folds_are_refused(script, runs, tmp_path):
     shutil.copytree(first / "fold_1", first / "fold_2", dirs_exist_ok=True)
     with pytest.raises(UserError, match="test a track twice"):
         ensemble(script, [first, first], tmp_path / "e")
+
+
+def test_one_model_alone_and_a_cross_validation_without_all_its_folds_are_refused(script, runs, tmp_path):
+    with pytest.raises(UserError, match=r"^1 model to average; name two or more$"):
+        ensemble(script, [runs[0]], tmp_path / "e")
+    first, second = (cross_validation(runs[0], tmp_path / f"cv_{seed}", seed) for seed in (1, 2))
+    for folder in (first, second):
+        (folder / "fold_2").rename(folder / "fold_3")
+    with pytest.raises(UserError, match=r"cv_1 holds fold_1, fold_3 instead of fold_1, fold_2: a fold is missing"):
+        ensemble(script, [first, second], tmp_path / "e")
+    (first / "report.json").unlink()
+    with pytest.raises(UserError, match=r"cv_1 holds no report\.json: its cross-validation is not finished"):
+        ensemble(script, [first, second], tmp_path / "e")
+    assert not (tmp_path / "e").exists()

@@ -31,9 +31,9 @@ BLOCK_FRAMES = 1 << 20
 # Opus: half a second; measured exact at usual bit rates, and within 0.01 at 6 kbit/s, where its state decays slowly.
 WARM_UP_FRAMES = {"MPEG_LAYER_III": 90 * 576, "MPEG_LAYER_II": 90 * 576, "VORBIS": 8192, "OPUS": 24_000}
 
-# libsndfile's seek into the last page of a Vorbis file is off by what this page drops at the end: enter before it. Where
-# `ogg_pages.py` cannot say where it begins: it holds at most 255 packets (RFC 3533) of at most 4096 new samples (Vorbis
-# I specification, 4.2.2).
+# libsndfile's seek into the last page of a Vorbis file is off by what this page drops at the end: enter before it.
+# Where `ogg_pages.py` cannot say where it begins: it holds at most 255 packets (RFC 3533) of at most 4096 new samples
+# (Vorbis I specification, 4.2.2).
 LAST_VORBIS_PAGE_FRAMES = 255 * 4096
 
 # Some Xing headers count their own frame, some do not: only more than two missing MP3 frames are a truncation.

@@ -1,6 +1,6 @@
 """The page of a comparison: its pictures, what stands where, and the lines for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from hf_musiclf.comparison.plots import (
     plot_f1_by_label,
     plot_label_rocs,
     plot_macro_roc,
-    plot_validations,
+    plot_training,
     shortened,
 )
 from hf_musiclf.comparison.runs import FinishedRun, warnings
@@ -62,7 +62,7 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, tuple[Path, ...]]:
     support = [row["support"] for row in per_label(runs[0])]
     drawn["f1"] = (plot_f1_by_label(f1, support, first.labels, names, folder / "f1_by_label.png"),)
     histories = [[part["training"]["history"] for part in run.trainings] for run in runs]
-    drawn["validation"] = (plot_validations(histories, names, folder / "validation.png"),)
+    drawn["training"] = (plot_training(histories, names, folder / "training.png"),)
     return drawn
 
 
@@ -105,13 +105,9 @@ def page(comparison: Comparison, drawn: Mapping[str, tuple[Path, ...]], command:
     blocks += [
         Heading("F1 by label"),
         Pictures(drawn["f1"], (f"F1 of each label, of {names}",)),
-        Heading("Validation"),
-        Pictures(drawn["validation"], (f"Validation loss and accuracy against epochs, of {names}",)),
-        *(
-            [Paragraph("Of a cross-validation every fold is a faint line, the mean of all folds a strong one.")]
-            if any(len(r.trainings) > 1 for r in runs)
-            else []
-        ),
+        Heading("Training"),
+        Pictures(drawn["training"], (f"Training loss, validation loss and accuracy against epochs, of {names}",)),
+        Paragraph(about_training(runs)),
         Heading("Where the models disagree most"),
         *disagreement_blocks(runs),
         Heading("Commands"),
@@ -119,6 +115,17 @@ def page(comparison: Comparison, drawn: Mapping[str, tuple[Path, ...]], command:
     for run in runs:
         blocks += [Paragraph(f"{run.name}:"), Code(run.report["command"])]
     return [*blocks, Paragraph("This page:"), Code(command)]
+
+
+def about_training(runs: Sequence[FinishedRun]) -> str:
+    """How to read the curves of training."""
+    told = (
+        "Training loss is what the optimiser was given: with mixup, masks, class weights or a weak model beside it is "
+        "not that of the windows as they are, and compares no models; validation loss does."
+    )
+    if any(len(run.trainings) > 1 for run in runs):
+        told += " Of a cross-validation every fold is a faint line, the mean of all folds a strong one."
+    return told
 
 
 def describe(comparison: Comparison) -> str:

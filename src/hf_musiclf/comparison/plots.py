@@ -1,4 +1,4 @@
-"""Pictures of several models on the same tracks: mean ROC curves, a label's curves, F1 by label, validation."""
+"""Pictures of several models on the same tracks: mean ROC curves, a label's curves, F1 by label, training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,16 +102,16 @@ def plot_f1_by_label(
 
 
 @matplotlib.rc_context(STYLE)
-def plot_validations(histories: Sequence[Sequence[Sequence[Mapping]]], names: Sequence[str], path) -> Path:
-    """Validation loss and accuracy of whole tracks against epochs, a colour a run.
+def plot_training(histories: Sequence[Sequence[Sequence[Mapping]]], names: Sequence[str], path) -> Path:
+    """Training loss, validation loss and accuracy of whole validation tracks against epochs, a colour a run.
 
     histories: by run, by training, the Trainer's `state.log_history`; of several, which are the folds of a
     cross-validation, each is a faint line and their mean a strong one, as far as all go. names: of the runs. path: to a
     .png. The first entry of a step counts, as in `plot_style.logged`.
     """
-    figure = _figure(6.4, 5.4 + 0.22 * len(names))
-    panels = figure.subplots(2, sharex=True)
-    shown = {"eval_loss": "Loss", "eval_track_accuracy": "Accuracy of tracks"}
+    shown = {"loss": "Training loss", "eval_loss": "Validation loss", "eval_track_accuracy": "Validation accuracy"}
+    figure = _figure(6.4, 2.5 * len(shown) + 0.22 * len(names))
+    panels = figure.subplots(len(shown), sharex=True)
     for axes, (key, told) in zip(panels, shown.items(), strict=True):
         axes.set_ylabel(told)
         axes.grid(True)
@@ -124,7 +124,8 @@ def plot_validations(histories: Sequence[Sequence[Sequence[Mapping]]], names: Se
             axes.plot(*mean.T, marker="o" if whole <= 15 else "", markersize=3.5, label=_legend_name(name), **style)
         if not any(key in entry for trainings in histories for history in trainings for entry in history):
             axes.text(0.5, 0.5, "nothing was logged", ha="center", color=GREY, transform=axes.transAxes)
-    panels[1].set_xlabel("Epoch")
+    panels[-1].set_xlabel("Epoch")
+    figure.align_ylabels(panels)
     _legend(figure, panels[0])
     return save(figure, path)
 

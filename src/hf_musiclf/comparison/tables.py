@@ -24,6 +24,8 @@ MEASURES = {
     "log_loss": "log loss, nats",
 }
 DASH = "–"
+# Class names have their own capitals.
+SPELLED = {"Clap": "CLAP", "Cnn": "CNN", "Crnn": "CRNN", "EfficientAt": "EfficientAT", "Vgg": "VGG"}
 # All pairs of as many runs; of more, each is compared with the baseline.
 FEW = 4
 TRACKS_SHOWN = 10
@@ -102,12 +104,22 @@ def facts_of(run: FinishedRun) -> dict[str, str]:
     if model is None:
         return found | _ensemble_facts(report.get("members", ()))
     return found | {
-        "model": model["class"].partition("For")[0] or model["class"],
+        "model": architecture(model["class"]),
         "weights": f"from {model['base_model']}" if model["base_model"] else model["start"],
         "parameters": f"{model['parameters']:,}",
         "of them trained": f"{model['trainable']:,}",
         "training seed": f"{report['seed']}",
     }
+
+
+def architecture(model_class: str) -> str:
+    """What the field calls the model of a class.
+
+    >>> architecture("EfficientAtForAudioClassification"), architecture("ASTForAudioClassification")
+    ('EfficientAT', 'AST')
+    """
+    stem = model_class.partition("For")[0] or model_class
+    return SPELLED.get(stem, stem)
 
 
 def _ensemble_facts(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:

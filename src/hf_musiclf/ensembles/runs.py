@@ -35,7 +35,12 @@ def parse_weights(text: str) -> str | list[float]:
 
 
 def find_runs(names: Sequence[str]) -> list[list[Member]]:
-    """The members: `[[all of them]]`, or of cross-validations those of each fold. Raises UserError for a mixture."""
+    """The members: `[[all of them]]`, or of cross-validations those of each fold.
+
+    Raises UserError for fewer than two names, a cross-validation that is not finished, and runs beside one.
+    """
+    if len(names) < 2:
+        raise UserError(f"{len(names)} model to average; name two or more")
     folds = {name: fold_folders(Path(name)) for name in names}
     if not any(folds.values()):
         return [[find_member(name) for name in names]]
@@ -43,9 +48,22 @@ def find_runs(names: Sequence[str]) -> list[list[Member]]:
     if len(set(counts)) > 1:
         told = ", ".join(f"{name} {count or 'none'}" for name, count in zip(names, counts, strict=True))
         raise UserError(f"cross-validations of the same folds make an ensemble, and these have other numbers: {told}")
+    for name in names:
+        _check_all_folds(name, folds[name])
     return [
         [find_member(str(folder)) for folder in fold] for fold in zip(*(folds[name] for name in names), strict=True)
     ]
+
+
+def _check_all_folds(name: str, folders: Sequence[Path]) -> None:
+    report = read_json(Path(name) / REPORT_FILE)
+    if report is None:
+        raise UserError(f"{name} holds no {REPORT_FILE}: its cross-validation is not finished; run its command again")
+    wanted = [f"fold_{number + 1}" for number in range(len(report["folds"]["accuracy"]["values"]))]
+    found = [folder.name for folder in folders]
+    if found != wanted:
+        told = f"{', '.join(found)} instead of {', '.join(wanted)}"
+        raise UserError(f"{name} holds {told}: a fold is missing, or one is of another run; run its command again")
 
 
 def names_to_tell(names: Sequence[str]) -> list[str]:
