@@ -12,6 +12,8 @@ import torch
 import torchaudio
 from transformers import ASTFeatureExtractor
 
+from hf_musiclf.features.mel_filters import MelFilters
+
 FRAME_SECONDS = 0.025
 SHIFT_SECONDS = 0.010
 PREEMPHASIS = 0.97
@@ -65,11 +67,11 @@ class AstFeatures:
         if lengths is not None:
             frames = 1 + (lengths.to(log_mel.device) - self.frame) // self.shift
             behind = torch.arange(log_mel.shape[1], device=log_mel.device) >= frames[:, None]
-            log_mel = log_mel.masked_fill(behind[..., None], 0.0)
-        missing = self.extractor.max_length - log_mel.shape[1]
-        log_mel = torch.nn.functional.pad(log_mel, (0, 0, 0, missing))
+            log_mel.masked_fill_(behind[..., None], 0.0)
+        if missing := self.extractor.max_length - log_mel.shape[1]:
+            log_mel = torch.nn.functional.pad(log_mel, (0, 0, 0, missing))
         if self.extractor.do_normalize:
-            log_mel = (log_mel - self.extractor.mean) / (2 * self.extractor.std)
+            log_mel.sub_(self.extractor.mean).div_(2 * self.extractor.std)
         return {"input_values": log_mel}
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -85,16 +87,16 @@ class AstFeatures:
         torch.sub(frames[..., 1:], PREEMPHASIS * frames[..., :-1], out=emphasised)
         emphasised.mul_(window[1:])
         spectrum = torch.fft.rfft(padded)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return (power @ filters).clamp_min(ENERGY_FLOOR).log()
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        return filters(power).clamp_min_(ENERGY_FLOOR).log_()
 
 
 @lru_cache(maxsize=16)
 def _constants(frame: int, fft: int, sampling_rate: int, mels: int, device: torch.device):
-    """Window `(frame,)` and mel filters `(fft / 2 + 1, mels)` on the device."""
+    """Window `(frame,)` and mel filters, from `fft / 2 + 1` bins to `mels`, on the device."""
     window = torch.hann_window(frame, periodic=False, device=device)
     banks, _ = torchaudio.compliance.kaldi.get_mel_banks(
         mels, fft, float(sampling_rate), LOWEST_HZ, 0.0, 100.0, -500.0, 1.0
     )
     # Kaldi gives the highest bin, at half the sampling rate, no filter.
-    return window, torch.nn.functional.pad(banks, (0, 1)).T.contiguous().to(device)
+    return window, MelFilters(torch.nn.functional.pad(banks, (0, 1)).T.contiguous().to(device))

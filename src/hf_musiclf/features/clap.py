@@ -14,8 +14,12 @@ import torch
 from transformers import ClapFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
+from hf_musiclf.features.mel_filters import MelFilters
+
 # `audio_utils.spectrogram`'s mel_floor, -100 dB.
 POWER_FLOOR = 1e-10
+# On a CPU: in float64 so many frames, 2 MB, and their spectra stay in the processor's cache; all of a window do not.
+FRAMES_AT_ONCE = 256
 
 
 class ClapFeatures:
@@ -111,9 +115,6 @@ class ClapFeatures:
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         """`(batch, time)` -> `(batch, frames, mels)` float32 in dB."""
-        if waveforms.device.type == "cpu" and len(waveforms) > 1:
-            # One window's frames stay in the processor's cache, a batch's do not.
-            return torch.cat([self._log_mel(waveform[None]) for waveform in waveforms])
         precise = torch.float32 if waveforms.device.type == "mps" else torch.float64
         window = _window(self.fft, waveforms.device, precise)
         extractor = self.extractor
@@ -121,9 +122,19 @@ class ClapFeatures:
         filters = _filters(self.fft, extractor.feature_size, *band, self.sampling_rate, self.fused, waveforms.device)
         half = self.fft // 2
         padded = torch.nn.functional.pad(waveforms[:, None], (half, half), mode="reflect")[:, 0]
-        spectrum = torch.fft.rfft(padded.unfold(1, self.fft, self.hop) * window)
-        power = (spectrum.real.square() + spectrum.imag.square()).float()  # all positive: float32 loses nothing more
-        return 10 * (power @ filters).clamp_min(POWER_FLOOR).log10()
+        frames = padded.unfold(1, self.fft, self.hop)
+        if waveforms.device.type == "cpu":
+            blocks = (block for frame in frames for block in frame.split(FRAMES_AT_ONCE))
+            mel = torch.cat([filters(_power(block, window)) for block in blocks]).unflatten(0, frames.shape[:2])
+        else:
+            mel = filters(_power(frames, window))
+        return mel.clamp_min_(POWER_FLOOR).log10_().mul_(10)
+
+
+def _power(frames: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
+    spectrum = torch.fft.rfft(frames * window)
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    return power.float()  # all positive: float32 loses nothing more
 
 
 @lru_cache(maxsize=16)
@@ -133,7 +144,7 @@ def _window(fft: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
 
 @lru_cache(maxsize=16)
 def _filters(fft: int, mels: int, low: float, high: float, sampling_rate: int, fused: bool, device: torch.device):
-    """Mel filters `(fft / 2 + 1, mels)` on the device, those of the extractor."""
+    """Mel filters of `fft / 2 + 1` bins on the device, those of the extractor."""
     scale = {"norm": None, "mel_scale": "htk"} if fused else {"norm": "slaney", "mel_scale": "slaney"}
     filters = mel_filter_bank((fft >> 1) + 1, mels, low, high, sampling_rate, **scale)
-    return torch.from_numpy(filters).float().to(device)
+    return MelFilters(torch.from_numpy(filters).float().to(device))
