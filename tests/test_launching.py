@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from hf_musiclf.errors import UserError
@@ -40,3 +44,12 @@ def test_a_full_disk_is_one_line_and_a_defect_keeps_its_traceback(capsys):
 )
 def test_processes_asked_of_accelerate_on_a_cpu(command, count):
     assert cpu_processes(command.split(), "x.py") == count
+
+
+def test_recipes_start_without_what_only_their_end_needs():
+    recipes = [str(path) for path in (Path(__file__).parents[1] / "recipes").glob("*.py")]
+    late = ["sklearn", "scipy.stats", "matplotlib", "evaluate", "audiomentations", "gradio"]
+    code = f"import runpy, sys; [runpy.run_path(path) for path in {recipes}]"
+    code += f"; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]" and len(recipes) == 8, done.stderr

@@ -7,7 +7,6 @@ Probabilities are `(n, classes)`, a row an item (a window or a whole track); lab
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn import metrics as sk
 
 from hf_musiclf.intervals import bootstrap_intervals
 from hf_musiclf.probabilities import checked, checked_ids, in_top, log_losses, mean_by_track
@@ -29,6 +28,8 @@ def classification_metrics(probabilities, labels) -> dict:
 
     Raises ValueError if there are no items, the shapes differ, a label is out of range, or rows are not probabilities.
     """
+    from sklearn import metrics as sk  # half a second, which a run's start need not wait for
+
     probabilities, labels = checked(probabilities, labels)
     class_ids = range(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
@@ -85,6 +86,8 @@ def macro_roc(probabilities, labels) -> tuple[np.ndarray, np.ndarray] | None:
     The mean is taken at each false positive rate, on both sides of a step, so that the area under the curve is the
     mean of the classes' areas, roc_auc of `classification_metrics`. None if no class has items on both sides.
     """
+    from sklearn import metrics as sk
+
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     curves = [
         sk.roc_curve(labels == class_id, probabilities[:, class_id])[:2]
@@ -179,6 +182,8 @@ def _per_class(*columns: list) -> list[dict]:
 
 
 def _one_class_auc(positive: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn import metrics as sk
+
     return float(sk.roc_auc_score(positive, scores)) if 0 < positive.sum() < len(positive) else None
 
 

@@ -15,7 +15,6 @@ from hf_musiclf.data.window_dataset import EvaluationWindows
 from hf_musiclf.launching import without_path
 from hf_musiclf.metrics import score_windows
 from hf_musiclf.models.music_pipeline import write_beside
-from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
 from hf_musiclf.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.runs import MODEL_PART, Run
@@ -177,6 +176,9 @@ def track_predictions(windows: EvaluationWindows, probabilities: np.ndarray, lab
 
 def draw_report(folder: Path, windows: EvaluationWindows, probabilities: np.ndarray, report: dict[str, Any]) -> None:
     """The pictures of the test split, by track, and of training."""
+    # Here: matplotlib is not needed before a run's end.
+    from hf_musiclf.plots import plot_confusion_matrix, plot_per_class, plot_roc_curves, plot_validation
+
     labels = report["data"]["labels"]
     _, of_tracks = mean_by_track(probabilities, windows.track_of_window)
     scores = report["test"]["track"]
