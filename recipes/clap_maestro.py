@@ -57,6 +57,7 @@ DEFAULTS = dict(
     output_dir="runs/clap_maestro",
     logging_steps=10,
     dataloader_num_workers=2,
+    dataloader_persistent_workers=True,
     ddp_find_unused_parameters=False,
     seed=0,
 )

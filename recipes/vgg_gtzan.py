@@ -56,6 +56,7 @@ DEFAULTS = dict(
     output_dir="runs/vgg_gtzan",
     logging_steps=10,
     dataloader_num_workers=2,
+    dataloader_persistent_workers=True,
     ddp_find_unused_parameters=False,
     seed=0,
 )

@@ -58,6 +58,7 @@ DEFAULTS = dict(
     output_dir="runs/wav2vec2_poe_gtzan",
     logging_steps=10,
     dataloader_num_workers=2,
+    dataloader_persistent_workers=True,
     ddp_find_unused_parameters=True,  # dropped layers take no part in a step
     seed=0,
 )

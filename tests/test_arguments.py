@@ -72,3 +72,10 @@ def test_model_config_in_both_spellings():
     pairs = parse_recipe(DEFAULTS, ["--model_config", "hidden_size=192,hidden_act=relu,layer_norm_eps=1e-6"])[1]
     as_json = parse_recipe(DEFAULTS, ["--model_config", '{"hidden_size": 192}'])[1]
     assert pairs.config_overrides()["hidden_size"] == 192 and as_json.config_overrides() == {"hidden_size": 192}
+
+
+@pytest.mark.parametrize("workers, kept", [(2, True), (0, False)])
+def test_workers_are_kept_between_epochs_where_there_are_any(workers, kept):
+    defaults = dict(dataloader_num_workers=2, dataloader_persistent_workers=True)
+    argv = ["--dataloader_num_workers", str(workers)]
+    assert parse_recipe(defaults, argv)[2].dataloader_persistent_workers is kept

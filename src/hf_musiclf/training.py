@@ -166,7 +166,8 @@ class MusicTrainer(Trainer):
             for split, part in self.windows.items()
         }
         self.train_dataset, self.eval_dataset = self.embedded["train"], self.embedded["validation"]
-        self.data_collator, args.dataloader_num_workers = collate_embeddings, 0
+        self.data_collator = collate_embeddings
+        args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
         self.model = self.model_wrapped = without_backbone(model)
         self.frozen = []
 

@@ -130,6 +130,8 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
             raise UserError(" ".join(str(error).split())) from error
         if self.device.type == "cpu":  # pinned memory is for copies to a GPU
             self.dataloader_pin_memory = False
+        if not self.dataloader_num_workers:  # there is none to keep
+            self.dataloader_persistent_workers = False
 
     def _check_push(self) -> None:
         """Only the finished model is published, at the end and in one commit, so that nobody finds half a model."""
