@@ -180,10 +180,14 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         2023), but that the last repetition is cut where CLAP puts zeros. Zeros become frames at floor_db, far from all
         that a standardised network has learnt: with them it does no better than chance on half a window.
         """
-        place = torch.arange(self.window_samples, device=waveforms.device)
+        time, full = waveforms.shape[1], self.window_samples
+        # Asked on the CPU alone: a GPU would have to be waited for, in every step.
+        if time >= full and (lengths is None or (lengths.device.type == "cpu" and int(lengths.min()) >= full)):
+            return waveforms[:, :full]
+        place = torch.arange(full, device=waveforms.device)
         if lengths is None:
-            return waveforms[:, place % waveforms.shape[1]]
-        lengths = lengths.to(waveforms.device, non_blocking=True).clamp(1, waveforms.shape[1])
+            return waveforms[:, place % time]
+        lengths = lengths.to(waveforms.device, non_blocking=True).clamp(1, time)
         return waveforms.gather(1, place % lengths[:, None])
 
     @torch.no_grad()
@@ -198,6 +202,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 parts["mfcc"] = parts["log_mel"] @ _cosines(self.num_mel_bins, self.num_mfcc, waveforms.device)
             if "chroma" in self.features:
                 parts["chroma"] = self._chroma(waveforms)
+            if len(self.features) == 1:
+                return parts[self.features[0]]
             return torch.cat([parts[name] for name in self.features], dim=-1)
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -205,9 +211,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         limits = (self.f_min, self.f_max, self.num_mel_bins, self.sampling_rate, self.mel_norm, self.mel_scale)
         filters = _mel_filters(self.n_fft // 2 + 1, *limits, waveforms.device)
         mel = _power(waveforms, self.n_fft, self.hop_length) @ filters
-        return torchaudio.functional.amplitude_to_DB(
-            mel, multiplier=10.0, amin=10 ** (self.floor_db / 10), db_multiplier=0.0
-        )
+        return mel.clamp_min_(10 ** (self.floor_db / 10)).log10_().mul_(10)
 
     def _chroma(self, waveforms: torch.Tensor) -> torch.Tensor:
         """`(batch, frames, num_chroma)` in [0, 1], the highest of a frame 1, or less where it lies below the floor."""
@@ -244,9 +248,10 @@ def _as_list(raw_speech) -> list:
 
 def _power(waveforms: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     """`(batch, time)` -> `(batch, 1 + time // hop, n_fft / 2 + 1)`; frame t has its middle at sample `t * hop`."""
-    window = _window(n_fft, waveforms.device)
-    spectrum = torchaudio.functional.spectrogram(waveforms, 0, window, n_fft, hop, n_fft, power=None, normalized=False)
-    return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+    padded = torch.nn.functional.pad(waveforms[:, None], (n_fft // 2, n_fft // 2), mode="reflect")[:, 0]
+    # As torch.stft, whose frames would lie behind one another in memory, for the product with the filters to gather.
+    spectrum = torch.fft.rfft(padded.unfold(1, n_fft, hop) * _window(n_fft, waveforms.device))
+    return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
 
 # What stays the same is made once for each device, outside the extractor: it is neither saved nor pickled with it.
