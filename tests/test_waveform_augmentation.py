@@ -83,6 +83,26 @@ def test_a_stretched_tone_keeps_pitch_and_length_and_bursts_come_at_another_pace
     assert place / RATE == pytest.approx(1 / tempo, abs=0.01)
 
 
+@pytest.mark.parametrize("speed", [0.5, 0.9, 1.1, 2.0])
+def test_speed_moves_pitch_and_tempo_by_one_factor_and_keeps_length_and_level(speed):
+    moved = changed(f"speed=[1,{speed},{speed}]", tone(440, 6.0), window=3 * RATE)
+    assert len(moved) == 3 * RATE
+    assert peak_frequency(moved) == pytest.approx(440 * speed, rel=1e-3)
+    assert decibels(moved[: RATE * 5 // 2]) == pytest.approx(decibels(tone(440)), abs=0.1)
+    clicks = np.zeros(6 * RATE, np.float32)
+    clicks[RATE] = 1
+    place = np.abs(changed(f"speed=[1,{speed},{speed}]", clicks, window=3 * RATE)).argmax()
+    assert place / RATE == pytest.approx(1 / speed, abs=1e-3)
+
+
+def test_speed_and_tempo_multiply_and_enough_of_the_track_is_read_for_both():
+    both = "speed=[1,1.25,1.25],time_stretch=[1,1.6,1.6]"
+    assert augmentation(both).reach(RATE) == 2 * RATE
+    moved = changed(both, tone(440, 6.0), window=3 * RATE)
+    assert peak_frequency(moved) == pytest.approx(550, rel=0.005)
+    assert decibels(moved[-RATE // 2 : -RATE // 10]) == pytest.approx(decibels(tone(440)), abs=1)
+
+
 def test_where_a_track_has_no_more_a_faster_window_ends_in_zeros_and_is_as_long():
     faster = changed("time_stretch=[1,2,2]", tone(440))
     assert len(faster) == 3 * RATE and not faster[RATE * 3 // 2 :].any()
@@ -267,7 +287,7 @@ def test_a_mapping_in_a_file_says_what_the_flag_says(tmp_path):
     "text, message",
     [
         ("pich_shift=0.5", r"'pich_shift' is not known; did you mean pitch_shift\?"),
-        ("reverb=1", r"'reverb' is not known; choose from time_stretch, .*noise"),
+        ("reverb=1", r"'reverb' is not known; choose from speed, .*noise"),
         ("noise=1.5", r"noise=1\.5: the probability 1\.5 must lie in \[0, 1\]"),
         ("gain=-0.1", r"the probability -0\.1 must lie in \[0, 1\]"),
         ("noise", r"noise=None is not a probability, or that and a range; write noise=0\.5 or noise=\[0\.5,20,40\]"),

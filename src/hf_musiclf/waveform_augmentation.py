@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 
 from hf_musiclf.arguments.augmentation import require_audiomentations
@@ -38,32 +39,42 @@ class WaveformAugmentation:
             )
         self.sampling_rate = sampling_rate
         self.wanted = {name: numbers for name, numbers in wanted.items() if numbers[0] > 0}
-        made = {name: _make(name, *numbers) for name, numbers in self.wanted.items()}
+        self._speed = self.wanted.get("speed")
+        made = {name: _make(name, *numbers) for name, numbers in self.wanted.items() if name != "speed"}
         self._stretch, self._others = made.pop("time_stretch", None), list(made.values())
 
     def reach(self, window: int) -> int:
         """How many samples to read for a window: where music may run faster, a window holds more of it."""
-        fastest = self.wanted["time_stretch"][2] if self._stretch else 1.0
-        return math.ceil(window * max(1.0, fastest))
+        fastest = [self.wanted[name][2] for name in ("speed", "time_stretch") if name in self.wanted]
+        return math.ceil(window * math.prod(max(1.0, factor) for factor in fastest))
 
     def __call__(self, waveform: np.ndarray, offset: int, window: int, seed: np.random.SeedSequence) -> np.ndarray:
         """`(time,)` float32 of the length of `waveform[offset:][:window]`, the window as it is without augmentation.
 
-        waveform: `(time,)` float32, `reach(window)` samples around the window or what the track has of them; stretched,
-        the window begins with its first sample, and where a short track ends before it, zeros follow. seed: all that
-        is drawn follows from it. Above full scale nothing is clipped: the features take levels as they are.
+        waveform: `(time,)` float32, `reach(window)` samples around the window or what the track has of them; faster or
+        slower, the window begins with its first sample, and where a short track ends before it, zeros follow. seed: all
+        that is drawn follows from it. Above full scale nothing is clipped: the features take levels as they are.
         """
-        plain = waveform[offset:][:window]
+        changed = plain = waveform[offset:][:window]
         with seeded(seed):
-            changed = plain
-            if self._stretch:
-                stretched = self._stretch(waveform, self.sampling_rate)
-                if self._stretch.parameters["should_apply"]:
-                    changed = np.zeros_like(plain)
-                    changed[: len(stretched)] = stretched[: len(plain)]
+            moved = self._move(waveform)
+            if moved is not None:
+                changed = np.zeros_like(plain)
+                changed[: len(moved)] = moved[: len(plain)]
             for transform in self._others:
                 changed = transform(changed, self.sampling_rate)
         return changed.astype(np.float32, copy=False)
+
+    def _move(self, waveform: np.ndarray) -> np.ndarray | None:
+        """All of the waveform at another speed or tempo; None where neither is drawn."""
+        moved = None
+        if self._speed and random.random() < self._speed[0]:
+            moved = soxr.resample(waveform, self.sampling_rate * random.uniform(*self._speed[1:]), self.sampling_rate)
+        if self._stretch:
+            stretched = self._stretch(waveform if moved is None else moved, self.sampling_rate)
+            if self._stretch.parameters["should_apply"]:
+                moved = stretched
+        return moved
 
 
 class AugmentedWindows(torch.utils.data.Dataset):
