@@ -45,6 +45,17 @@ def test_weights_give_every_label_the_same_total_and_a_mean_of_one():
     assert weights[3] == 0
 
 
+@pytest.mark.parametrize("power, expected", [(0.5, [16, 8, 4]), (0.25, [16, 6, 2]), (1.0, [16, 16, 16])])
+def test_a_power_takes_a_part_of_the_way(power, expected):
+    """Of 16, 4 and 1: the geometric mean with the most frequent one at a half."""
+    labels = np.repeat([0, 1, 2], [16, 4, 1])
+    rows = oversampled(np.arange(21), labels, power=power)
+    assert np.bincount(labels[rows]).tolist() == expected
+    weights = class_weights(labels, 3, power)
+    assert weights[labels].mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights / weights[0], [1, 4**power, 16**power])
+
+
 @pytest.fixture(scope="module")
 def unequal(corpus):
     """Tracks of the corpus, of whose first label two training tracks are left."""
@@ -92,7 +103,7 @@ def test_weighted_loss_is_the_mean_of_weighted_cross_entropies_in_training_alone
         return found
 
     monkeypatch.setattr(MusicTrainer, "compute_loss", compute_loss)
-    monkeypatch.setattr("hf_musiclf.experts.class_weights", lambda labels, n_labels: np.arange(n_labels) / 4.5)
+    monkeypatch.setattr("hf_musiclf.experts.class_weights", lambda labels, n_labels, power: np.arange(n_labels) / 4.5)
     changes = dict(balance="weighted_loss", max_steps=2, output_dir=tmp_path / "run")
     no_dropout = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,num_mel_bins=64,"
     no_dropout += "frequency_stride=16,time_stride=16,hidden_dropout_prob=0,attention_probs_dropout_prob=0"

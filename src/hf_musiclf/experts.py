@@ -42,7 +42,14 @@ FOLLOWS_FROM = (
     "mixed_precision", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last",
     "world_size", "seed", "data_seed", "train_sampling_strategy", "accelerator_config", "waveform_augmentation",
 )  # fmt: skip
-FOLLOWS_FROM_DATA = ("window_seconds", "eval_hop_seconds", "train_windows", "windows_per_track", "balance")
+FOLLOWS_FROM_DATA = (
+    "window_seconds",
+    "eval_hop_seconds",
+    "train_windows",
+    "windows_per_track",
+    "balance",
+    "balance_power",
+)
 
 
 def make_debiasing(
@@ -107,7 +114,7 @@ def weights_of(train: EvaluationWindows | RandomWindows, tracks: Tracks, data_ar
         return None
     # Where all windows are trained on, long tracks have more; else each track has equally many.
     labels = train.label_of_window if isinstance(train, EvaluationWindows) else train.label_of_track
-    return class_weights(labels, len(tracks.labels))
+    return class_weights(labels, len(tracks.labels), data_args.balance_power)
 
 
 class _Maker:

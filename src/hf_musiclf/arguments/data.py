@@ -101,10 +101,16 @@ class DataArguments:
             "weighted_loss: weigh their loss."
         },
     )
+    balance_power: float = field(
+        default=1.0,
+        metadata={"help": "How far --balance goes, in (0, 1]: 1 makes all labels even, 0.5 takes square roots."},
+    )
 
     def __post_init__(self):
         if self.balance not in ("none", "oversample", "weighted_loss"):
             raise UserError(f"balance={self.balance!r} is not known; choose none, oversample or weighted_loss")
+        if not 0 < self.balance_power <= 1:
+            raise UserError(f"balance_power={self.balance_power} must lie in (0, 1]")
         if not 0 < self.window_seconds < float("inf"):
             raise UserError(f"window_seconds={self.window_seconds} must be greater than 0 s")
         if self.eval_hop_seconds is not None and not self.eval_hop_seconds >= SHORTEST_HOP_SECONDS:

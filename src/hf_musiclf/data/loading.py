@@ -160,7 +160,7 @@ def cut_windows(
     labels = np.asarray(tracks.table.column("label"))
     for split, items in tracks.splits.items():
         if split == "train" and args.balance == "oversample":
-            items = oversampled(items, labels[items], seed)
+            items = oversampled(items, labels[items], seed, args.balance_power)
         if split == "train" and args.train_windows == "random":
             per_track = args.windows_per_track
             windows[split] = RandomWindows(tracks.table, items, sampling_rate, window, seed, per_track)
