@@ -58,6 +58,17 @@ def test_the_model_saved_is_the_one_chosen_on_validation(finished):
     assert report["validation"]["track"]["log_loss"] == pytest.approx(losses[report["training"]["best_step"]], rel=1e-4)
 
 
+def test_where_the_last_epoch_counts_no_step_is_told_as_chosen(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_musiclf.report.draw_report", lambda *args, **kwargs: None)
+    changes = dict(load_best_model_at_end=False, max_steps=2, eval_strategy="steps", eval_steps=1)
+    report = recipe().main(flags(**data_flags(corpus), **changes, output_dir=tmp_path / "run"))
+    assert report["training"]["best_step"] is None and not report["chosen_on_validation"]
+    last = [entry["eval_track_log_loss"] for entry in report["training"]["history"] if "eval_track_log_loss" in entry][
+        -1
+    ]
+    assert report["validation"]["track"]["log_loss"] == pytest.approx(last, rel=1e-4)
+
+
 def test_pictures_and_card_are_there_and_whole(finished):
     folder, report = finished
     for name in ("confusion_matrix", "roc_curves", "validation", "per_class"):

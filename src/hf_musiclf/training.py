@@ -439,8 +439,9 @@ def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
         "train_loss_since_start_or_resume": fitted.training_loss,
         "mixed_precision": trainer.accelerator.mixed_precision,
         "waveform_augmentation": trainer.args.waveform_changes,
-        "best_step": trainer.state.best_global_step,
-        "best_metric": trainer.state.best_metric,
+        # Trainer counts the best step where it is not taken, too.
+        "best_step": trainer.state.best_global_step if trainer.args.load_best_model_at_end else None,
+        "best_metric": trainer.state.best_metric if trainer.args.load_best_model_at_end else None,
         "metric_for_best_model": trainer.args.metric_for_best_model,
         "history": trainer.state.log_history,
     }
