@@ -3,7 +3,7 @@
     accelerate launch recipes/cnn_gtzan.py
     accelerate launch recipes/cnn_gtzan.py --model_config features=mfcc,num_mfcc=40
     accelerate launch recipes/cnn_gtzan.py --config recipes/configs/four_layer_cnn.yaml
-    accelerate launch recipes/cnn_gtzan.py --dataset maestro --data_dir MAESTRO --split_scheme composition
+    accelerate launch recipes/cnn_gtzan.py --config recipes/configs/composers.yaml --data_dir MAESTRO
     accelerate launch recipes/cnn_gtzan.py --dataset folder --data_dir MUSIC --split_scheme random
 
 --model_config takes the fields of the network (channels, block, pooling, ...) and of its features: log_mel, mfcc,

@@ -2,7 +2,7 @@
 
     accelerate launch recipes/gru_gtzan.py
     accelerate launch recipes/gru_gtzan.py --model_config features=mfcc,num_mfcc=40,conv_channels=[]
-    accelerate launch recipes/gru_gtzan.py --dataset maestro --data_dir MAESTRO --split_scheme composition
+    accelerate launch recipes/gru_gtzan.py --config recipes/configs/composers.yaml --data_dir MAESTRO
     accelerate launch recipes/gru_gtzan.py --dataset folder --data_dir MUSIC --split_scheme random
 
 --model_config takes the fields of the network (conv_channels, rnn_size, pooling, ...) and of its features: log_mel,

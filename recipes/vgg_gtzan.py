@@ -3,7 +3,7 @@
     accelerate launch recipes/vgg_gtzan.py
     accelerate launch recipes/vgg_gtzan.py --model timm/vgg11_bn.tv_in1k --learning_rate 1e-4
     accelerate launch recipes/vgg_gtzan.py --model_config features=mfcc,num_mfcc=40,layers=13
-    accelerate launch recipes/vgg_gtzan.py --dataset maestro --data_dir MAESTRO --split_scheme composition
+    accelerate launch recipes/vgg_gtzan.py --config recipes/configs/composers.yaml --data_dir MAESTRO
     accelerate launch recipes/vgg_gtzan.py --dataset folder --data_dir MUSIC --split_scheme random
 
 --model takes ImageNet's VGG11, 13, 16 or 19 with batch norm, from the Hub or a file of torchvision's. --model_config
