@@ -342,11 +342,19 @@ def test_fitted_weights_are_fitted_on_validation(script, runs, tmp_path):
     assert report["validation"]["track"]["log_loss"] <= min(others) + 1e-9
 
 
+def to_12_digits(text):
+    """Sums over rows in another order differ in the last digit."""
+    return float(f"{float(text):.12g}")
+
+
 def test_columns_and_rows_in_another_order_change_nothing(made, script, runs, tmp_path):
     both = copies(runs, tmp_path)
     rewrite(both[1], lambda lines: [[*line[:5], *line[:4:-1]] for line in (lines[0], *lines[:0:-1])])
     found = ensemble(script, both, tmp_path / "e", "--weights", "3,1")
-    assert found["test"] == made[1]["test"]
+    rounded = (
+        json.dumps(json.loads(json.dumps(report["test"]), parse_float=to_12_digits)) for report in (found, made[1])
+    )
+    assert len(set(rounded)) == 1
     labels, folders = found["data"]["labels"], (tmp_path / "e", made[0])
     assert len({tuple(table(folder)) for folder in folders}) == 1
     np.testing.assert_allclose(*(probabilities(table(folder), labels) for folder in folders), atol=2e-6)

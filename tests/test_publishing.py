@@ -350,7 +350,7 @@ def test_an_ensemble_comes_back_by_its_id_and_a_model_takes_its_place_whole(hub,
         np.testing.assert_allclose(fetched.probabilities, ours.probabilities, atol=1e-6)
         assert report_of("ada/duo") == read_json(made / "report.json") and report_of("ada/nobody") is None
         with pytest.raises(UserError, match="ada/duo is an ensemble; name its members instead"):
-            script("ensemble").main(["ada/duo", "--output_dir", str(tmp_path / "nested")])
+            script("ensemble").main(["ada/duo", names[0], "--output_dir", str(tmp_path / "nested")])
     finally:
         hub_is_out_of_reach.cache_clear()
 
