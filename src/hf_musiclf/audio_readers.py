@@ -168,7 +168,7 @@ class _SoundfileReader:
 
     @cached_property
     def _last_vorbis_page(self):
-        """A frame from which on, at the latest, stands the last page."""
+        """A frame before which the last page does not begin."""
         with _told_as_audio_error(), self._open_again() as file:
             frames = frames_before_last_page(file, self.frames)
         return self.frames - LAST_VORBIS_PAGE_FRAMES if frames is None else frames

@@ -10,15 +10,14 @@ GROUPS = 4
 class MelFilters:
     """A bank of filters, `(bins, mels)`, each zero but on its own band of bins.
 
-    `filters @ ...` of the whole bank is one product of which most factors are 0. A GPU does that at once; a CPU is
-    two to three times faster with a product for each of a few groups, of neighbouring filters, on the bins that they
-    cover.
+    Most factors of `power @ filters` are 0. A GPU makes that product at once; a CPU is two to three times faster with a
+    product for each of a few groups of neighbouring filters, on the bins that they cover.
     """
 
     def __init__(self, filters: torch.Tensor):
-        self.filters = filters
-        self.groups = []
-        for group in filters.split(-(-filters.shape[1] // GROUPS), dim=1) if filters.device.type == "cpu" else ():
+        self.filters, self.groups = filters, []
+        self.size = -(-filters.shape[1] // GROUPS)  # filters a group, fewer in the last
+        for group in filters.split(self.size, dim=1) if filters.device.type == "cpu" else ():
             covered = group.any(dim=1).nonzero()[:, 0].tolist() or [0]
             bins = slice(covered[0], covered[-1] + 1)
             self.groups.append((bins, group[bins].contiguous()))
@@ -29,6 +28,6 @@ class MelFilters:
             return power @ self.filters
         rows = power.reshape(-1, power.shape[-1])
         mel = rows.new_empty(len(rows), self.filters.shape[1])
-        for (bins, filters), columns in zip(self.groups, mel.split(-(-mel.shape[1] // GROUPS), dim=1), strict=True):
+        for (bins, filters), columns in zip(self.groups, mel.split(self.size, dim=1), strict=True):
             torch.mm(rows[:, bins], filters, out=columns)
         return mel.reshape(*power.shape[:-1], mel.shape[1])
