@@ -15,15 +15,13 @@ They take turns, so that other load hits all alike. Speeds are windows a second,
 a speed-up is the median of the repetitions' own; a difference is the largest absolute one of all values from ours.
 """
 
-import argparse
 import statistics
-from pathlib import Path
 
 import torch
 import torchaudio
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from signals import make_windows
-from timing import median_ratio, timed
+from timing import devices, median_ratio, timed
 
 from hf_musiclf.features.efficientat import EfficientAtFeatures
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
@@ -90,24 +88,16 @@ def compare(extractor, device, batch, repetitions):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
     parser.add_argument("--repetitions", type=int, default=15, help="turns of each, after a first that is not counted")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("torch", "torchaudio", "transformers", "numpy")
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices.append(torch.device("cuda"))
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "torchaudio", "transformers", "numpy")
     extractor, rows = EfficientAtFeatureExtractor(), []
     timing = f"{args.threads} threads, medians of {args.repetitions} repetitions"
     print(f"{extractor.window_seconds:g} s at {extractor.sampling_rate} Hz, {timing}")
     print("device  batch   windows/s: ours  extractor  torchaudio   speed-up over each   largest differences")
-    for device in devices:
+    for device in devices():
         for batch in args.batches:
             rows.append(row := compare(extractor, device, batch, args.repetitions))
             speeds, ratios, differences = (
@@ -118,8 +108,7 @@ def main(argv=None):
                 f"{ratios[0]:14.2f}{ratios[1]:7.2f}{differences[0]:14.1e}{differences[1]:8.1e}",
                 flush=True,
             )
-    if args.output:
-        write_figures(args.output, machine, {"repetitions": args.repetitions, "threads": args.threads}, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ They take turns, so that other load hits both alike. Speeds are windows a second
 the speed-up is the median of the repetitions' own; the difference is the largest absolute one of all values.
 """
 
-import argparse
 import statistics
-from pathlib import Path
 
 import torch
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from signals import make_windows
-from timing import median_ratio, timed
+from timing import devices, median_ratio, timed
 from transformers import ASTFeatureExtractor
 
 from hf_musiclf.features.ast import AstFeatures
@@ -55,23 +53,15 @@ def compare(extractor, device, batch, repetitions):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
     parser.add_argument("--repetitions", type=int, default=15, help="turns of each, after a first that is not counted")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("torch", "torchaudio", "transformers", "numpy")
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices.append(torch.device("cuda"))
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "torchaudio", "transformers", "numpy")
     print(f"{WINDOW_SECONDS} s at {RATE} Hz, {args.threads} threads, medians of {args.repetitions} repetitions")
     print("device  batch  ours windows/s  stock windows/s  speed-up  largest difference")
     extractor, rows = ASTFeatureExtractor(), []
-    for device in devices:
+    for device in devices():
         for batch in args.batches:
             rows.append(row := compare(extractor, device, batch, args.repetitions))
             speeds = f"{row['ours_windows_per_second']:16.1f}{row['stock_windows_per_second']:17.1f}"
@@ -79,8 +69,7 @@ def main(argv=None):
                 f"{row['device']:6}{batch:7}{speeds}{row['speed_up']:10.1f}{row['largest_difference']:20.1e}",
                 flush=True,
             )
-    if args.output:
-        write_figures(args.output, machine, {"repetitions": args.repetitions, "threads": args.threads}, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

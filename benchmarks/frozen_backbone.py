@@ -18,7 +18,6 @@ own and should be 8 or more at ten epochs. The difference is the largest of the 
 which train the same head; where it has dropout, on several workers, other values of it may be drawn.
 """
 
-import argparse
 import runpy
 import statistics
 import tempfile
@@ -27,8 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from signals import write_recording
 from timing import median_ratio
 from transformers import PrinterCallback, set_seed
@@ -117,7 +115,7 @@ def compare(name, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="backbones to compare")
     parser.add_argument("--model", default="random", help="file or folder for efficientat; default: random, mn10")
     parser.add_argument("--ast_windows", type=int, default=5, help="windows of 10.24 s for ast, 5 or more")
@@ -125,14 +123,8 @@ def main(argv=None):
     parser.add_argument("--epochs", type=int, default=10, help="of the head")
     parser.add_argument("--workers", type=int, default=2, help="processes that read; 0: none")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("torch", "transformers", "accelerate", "soxr", "soundfile")
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "accelerate", "soxr", "soundfile")
     print(f"{args.threads} threads, {args.workers} workers, medians of {args.repetitions} repetitions")
     print("model        parameters  windows  epochs     once    every     warm   ratio  largest difference")
     rows = []
@@ -143,10 +135,7 @@ def main(argv=None):
         print(f"{about}{times}{row['ratio']:8.1f}{row['largest_difference']:20.1e}", flush=True)
         reached = "reached" if row["ratio"] >= TARGET_RATIO else "not reached"
         print(f"the target of {TARGET_RATIO} is {reached}", flush=True)
-    if args.output:
-        settings = {name: value for name, value in vars(args).items() if name not in ("model", "output")}
-        settings["model"] = Path(args.model).name
-        write_figures(args.output, machine, settings, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

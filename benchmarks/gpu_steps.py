@@ -19,7 +19,6 @@ Speeds are windows a second, medians of the repetitions. What a machine cannot d
 where memory runs out. --tiny tries the script with models of a few thousand weights, whose speeds mean nothing.
 """
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from pathlib import Path
 import torch
 from gpu_models import SUBJECTS, load_subject, window_seconds
 from gpu_runs import PRECISIONS, Variant, attempt, count_work, embed_speed, fed_speed, step_speed
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from matrix_peaks import peak_flops
 from reading import RecordingWindows
 from signals import write_recording
@@ -112,7 +111,7 @@ def time_feeding(name, loaded, steps, recording, args, device):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     known = ["eager", "sdpa", "flash_attention_2", "flex_attention"]
     parser.add_argument("--models", nargs="+", default=list(SUBJECTS), choices=SUBJECTS, help="which to time")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32], help="windows a step")
@@ -128,7 +127,6 @@ def parse(argv):
     parser.add_argument("--repetitions", type=int, default=3, help="times that so many steps are timed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--tiny", action="store_true", help="models of a few thousand weights, to try the script")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("device=cuda: there is no GPU here; try the script with --device cpu --tiny")
@@ -141,12 +139,11 @@ def parse(argv):
 def main(argv=None):
     args = parse(argv)
     device = torch.device(args.device)
-    machine = describe_machine("torch", "transformers", "soxr", "soundfile")
+    machine = begin(args, "torch", "transformers", "soxr", "soundfile")
     args.card = machine["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    print(as_line(machine))
     print(f"medians of {args.repetitions} times {args.steps} steps after {args.first}" + ", tiny models" * args.tiny)
     print("model       batch  precision attention         compiled  windows/s  TFLOP/s  of peak    memory")
-    rows, settings = [], {name: value for name, value in vars(args).items() if name != "output"}
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "recording.wav"
         write_recording(recording, 60 * args.minutes, RECORDING_RATE)
@@ -154,8 +151,7 @@ def main(argv=None):
             loaded = load_subject(name, args.tiny)
             steps = time_steps(name, loaded, args, device)
             rows += steps + time_feeding(name, loaded, steps, recording, args, device)
-            if args.output:  # after each model: a machine may be taken away
-                write_figures(args.output, machine, settings, rows)
+            write_figures(args, machine, rows)  # after each model: a machine may be taken away
 
 
 if __name__ == "__main__":

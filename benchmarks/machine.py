@@ -1,5 +1,6 @@
 """What every benchmark says of where its figures come from, and how it writes them down."""
 
+import argparse
 import json
 import os
 import platform
@@ -7,6 +8,36 @@ import resource
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+
+def make_parser(documentation: str, threads: bool = False) -> argparse.ArgumentParser:
+    """A parser with what every benchmark asks for: --output and, where PyTorch computes in this process, --threads."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if threads:
+        import torch  # not above: scripts that time imports share this file
+
+        parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch on the CPU")
+    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
+    return parser
+
+
+def begin(args: argparse.Namespace, *packages: str) -> dict[str, Any]:
+    """Set --threads, print the machine in a line, and return `describe_machine(*packages)`."""
+    if "threads" in args:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    machine = describe_machine(*packages)
+    print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    return machine
+
+
+def write_figures(args: argparse.Namespace, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Write machine, flags and figures to --output, if it is given."""
+    if args.output:
+        settings = {name: value for name, value in vars(args).items() if name != "output"}
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps({"machine": machine, "settings": settings, "rows": rows}, indent=2) + "\n")
 
 
 def describe_machine(*packages: str) -> dict[str, Any]:
@@ -17,7 +48,17 @@ def describe_machine(*packages: str) -> dict[str, Any]:
     """
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     machine = {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "load": load}
-    return machine | {"python": platform.python_version()} | {package: version(package) for package in packages}
+    machine |= {"python": platform.python_version()} | {package: version(package) for package in packages}
+    if "soundfile" in packages:
+        import soundfile
+
+        machine["libsndfile"] = soundfile.__libsndfile_version__
+    if "torch" in packages:
+        import torch
+
+        if torch.cuda.is_available():
+            machine["gpu"] = torch.cuda.get_device_name()
+    return machine
 
 
 def _processor() -> str:
@@ -29,14 +70,6 @@ def _processor() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def as_line(machine: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in machine.items())
-
-
-def write_figures(path: Path, machine: dict[str, Any], settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    path.write_text(json.dumps({"machine": machine, "settings": settings, "rows": rows}, indent=2) + "\n")
 
 
 def peak_bytes():

@@ -13,9 +13,7 @@ Index is the time of table, split and windows; window the median time of reading
 the process's peak resident set less that of a process that only imports the same libraries.
 """
 
-import argparse
 import csv
-import json
 import random
 import statistics
 import struct
@@ -24,8 +22,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import as_line, describe_machine, peak_bytes, write_figures
-from timing import in_process
+from machine import begin, make_parser, peak_bytes, write_figures
+from timing import answer, in_process
 
 from hf_musiclf.arguments import DataArguments
 from hf_musiclf.data.loading import cut_windows, load_tracks
@@ -110,25 +108,20 @@ def measure_corpus(performances, times_longer, n_windows, repetitions, imports):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if answer(measure_here, argv):
+        return
+    parser = make_parser(__doc__)
     parser.add_argument("--performances", type=int, nargs="+", default=[160, 640, 1276], help="sizes of the corpora")
     parser.add_argument("--times_longer", type=int, default=4, help="of the first corpus made anew, with longer files")
     parser.add_argument("--windows", type=int, default=100, help="windows to read")
     parser.add_argument("--repetitions", type=int, default=3, help="processes to take the median of")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.measure:
-        print(json.dumps(measure_here(*json.loads(args.measure))))
-        return
-    machine = describe_machine("numpy", "soundfile", "datasets")
-    print(as_line(machine))
+    machine = begin(args, "numpy", "soundfile", "datasets")
     print("performances   hours   windows     index    window   peak memory")
     imports = in_process(__file__, None, 0)["peak_bytes"]
     corpora = [(args.performances[0], args.times_longer), *((size, 1) for size in args.performances)]
     rows = [measure_corpus(*corpus, args.windows, args.repetitions, imports) for corpus in corpora]
-    if args.output:
-        write_figures(args.output, machine, {"windows": args.windows, "repetitions": args.repetitions}, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ windows a second, as report.json has it; whole is the wall time of the command, 
 of the repetitions, in which the two take turns.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -28,7 +27,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 
 from hf_musiclf.data.synthetic import write_corpus
 
@@ -105,18 +104,16 @@ def compare(one, two):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=16, help="windows a step, an even number")
     parser.add_argument("--num_train_epochs", type=int, default=5, help="epochs of each run")
     parser.add_argument("--artists", type=int, default=20, help="artists of each genre in the corpus")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of all processes together")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     if args.batch % 2:
         parser.error(f"batch={args.batch} is odd; two processes share it, pass an even one")
-    machine = describe_machine("torch", "transformers", "accelerate")
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "accelerate")
     print(f"batches of {args.batch}, {args.num_train_epochs} epochs, {args.threads} threads, {args.repetitions} turns")
     runs = {way: [] for way in PROCESSES}
     with tempfile.TemporaryDirectory() as name:
@@ -138,9 +135,7 @@ def main(argv=None):
     print(f"  validation log loss {found['validation_log_loss_difference']:.1e}, ", end="")
     print(f"probabilities {found['probability_difference']:.1e}")
     print(f"every track scored once: {'yes' if found['every_track_scored_once'] else 'NO'}")
-    if args.output:
-        names = ("batch", "num_train_epochs", "artists", "threads", "repetitions")
-        write_figures(args.output, machine, {name: getattr(args, name) for name in names}, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

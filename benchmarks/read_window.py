@@ -14,8 +14,6 @@ Times are medians over the windows, with the file in the system's cache (the fir
 process's peak resident set less that of a process that only imports the same libraries.
 """
 
-import argparse
-import json
 import random
 import statistics
 import tempfile
@@ -24,9 +22,9 @@ from pathlib import Path
 
 import soundfile
 import soxr
-from machine import as_line, describe_machine, peak_bytes, write_figures
+from machine import begin, make_parser, peak_bytes, write_figures
 from signals import write_recording
-from timing import in_process
+from timing import answer, in_process
 
 from hf_musiclf.audio import read_audio
 
@@ -73,19 +71,15 @@ def compare(path, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if answer(measure_here, argv):
+        return
+    parser = make_parser(__doc__)
     parser.add_argument("--formats", nargs="+", default=["WAV"], choices=["WAV", "FLAC"], help="containers to compare")
     parser.add_argument("--minutes", type=int, default=40, help="length of the recording in minutes")
     parser.add_argument("--windows", type=int, default=50, help="windows to read by seeking")
     parser.add_argument("--whole_reads", type=int, default=3, help="windows to read by decoding everything")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.measure:
-        print(json.dumps(measure_here(*json.loads(args.measure))))
-        return
-    machine = describe_machine("numpy", "soxr", "soundfile") | {"libsndfile": soundfile.__libsndfile_version__}
-    print(as_line(machine))
+    machine = begin(args, "numpy", "soxr", "soundfile")
     print(f"{WINDOW_SECONDS:g} s at {TARGET_RATE} Hz mono out of {args.minutes} min at {RATE} Hz stereo")
     print("format way      reads      median time  peak memory")
     rows = []
@@ -95,9 +89,7 @@ def main(argv=None):
             write_recording(path, 60 * args.minutes, RATE)
             rows += compare(path, args)
             path.unlink()
-    if args.output:
-        settings = {name: getattr(args, name) for name in ("minutes", "windows", "whole_reads")}
-        write_figures(args.output, machine, settings, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ counted). Memory is the process's peak resident set less that of one that only i
 windows a second after the first batches, the median over the turns. The files take turns in both.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -24,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import read_window
-import soundfile
 import torch
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from read_window import RATE, TARGET_RATE, WINDOW_SECONDS
 from signals import write_recording
 from timing import in_process
@@ -105,7 +103,7 @@ def compare_feeding(files, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     formats = ["WAV", "FLAC", "MP3", "OGG"]
     parser.add_argument("--formats", nargs="+", default=formats[:3], choices=formats, help="containers to compare")
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 10, 44], help="lengths of the recordings")
@@ -114,11 +112,9 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=16, help="windows a batch")
     parser.add_argument("--batches", type=int, default=20, help="batches that count")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # collation is all that it does here, and workers have one thread anyway
-    machine = describe_machine("numpy", "soxr", "soundfile", "torch") | {"libsndfile": soundfile.__libsndfile_version__}
-    print(as_line(machine))
+    machine = begin(args, "numpy", "soxr", "soundfile", "torch")
     print(f"{WINDOW_SECONDS:g} s at {TARGET_RATE} Hz mono out of {RATE} Hz stereo, {args.repetitions} turns")
     with tempfile.TemporaryDirectory() as folder:
         files = {}
@@ -127,9 +123,7 @@ def main(argv=None):
                 files[container, minutes] = path = Path(folder) / f"{minutes}.{container.lower()}"
                 write_recording(path, 60 * minutes)
         rows = compare_lengths(files, args) + compare_feeding(files, args)
-    if args.output:
-        settings = {name: getattr(args, name) for name in ("windows", "batch", "batches", "repetitions")}
-        write_figures(args.output, machine, settings, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

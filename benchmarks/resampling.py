@@ -21,18 +21,16 @@ Time is of ten seconds, the median over the repetitions, in which the ways take 
 `pip install -e .[dev]` brings.
 """
 
-import argparse
 import math
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import scipy.signal
 import soxr
 import torch
 import torchaudio
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 
 # https://docs.pytorch.org/audio/stable/tutorials/audio_resampling_tutorial.html, "Comparison against librosa".
 KAISER_BEST = dict(
@@ -123,18 +121,14 @@ def times(functions, rate_in, repetitions):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--rate_in", type=int, default=48_000, help="Hz of the recording")
     parser.add_argument("--rate_out", type=int, default=16_000, help="Hz of the model, less than --rate_in")
     parser.add_argument("--repetitions", type=int, default=31, help="turns of each, after a first that is not counted")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     if args.rate_out * STOPBAND_START >= args.rate_in:
         parser.error(f"rate_out={args.rate_out} leaves nothing to reject of rate_in={args.rate_in}; lower it")
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("soxr", "torchaudio", "scipy", "numpy")
-    print(as_line(machine))
+    machine = begin(args, "soxr", "torchaudio", "scipy", "numpy")
     print(f"{args.rate_in} to {args.rate_out} Hz, {args.threads} threads, medians of {args.repetitions} repetitions")
     print("way                     time for 10 s  passband  width    sweep   folded  rejection: tones    sweep  (dB)")
     functions, rows = ways(args.rate_in, args.rate_out), []
@@ -147,9 +141,7 @@ def main(argv=None):
             f"{row['sweep_rejection_db']:9.1f}",
             flush=True,
         )
-    if args.output:
-        settings = {name: getattr(args, name) for name in ("rate_in", "rate_out", "repetitions", "threads")}
-        write_figures(args.output, machine, settings, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

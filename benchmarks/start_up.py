@@ -25,8 +25,6 @@ import time
 
 BEGAN = time.time()  # before anything else is imported
 
-import argparse  # noqa: E402
-import json  # noqa: E402
 import os  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -176,22 +174,20 @@ def measure_all(args, folder):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from timing import answer
+
+    if answer(measure_here, argv):
+        os._exit(0)  # the workers that the step has left need not be waited for
+    from machine import begin, make_parser, write_figures
+
+    parser = make_parser(__doc__)
     parser.add_argument("--recipe", default="ast_gtzan", help="name of a recipe, without .py")
     parser.add_argument("--model_config", default=TINY_AST, help="of its model; default: of a tiny AST")
     parser.add_argument("--workers", type=int, default=2, help="processes that read; 0: none")
     parser.add_argument("--packages", type=int, default=10, help="of the costliest imports to show")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each, after a first that is not counted")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.measure:
-        print("\n" + json.dumps(measure_here(*json.loads(args.measure))), flush=True)
-        os._exit(0)  # the workers that the step has left need not be waited for
-    from machine import as_line, describe_machine, write_figures
-
-    machine = describe_machine("torch", "transformers", "accelerate", "datasets")
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "accelerate", "datasets")
     with tempfile.TemporaryDirectory() as folder:
         parts, commands, packages = measure_all(args, Path(folder))
     print(f"recipes/{args.recipe}.py to its first step, medians of {args.repetitions} repetitions")
@@ -204,10 +200,8 @@ def main(argv=None):
     print("imports of the recipe, by the modules' own time")
     for package, seconds in packages:
         print(f"  {package:20}{seconds:8.2f} s")
-    if args.output:
-        settings = {name: value for name, value in vars(args).items() if name not in ("output", "measure")}
-        rows = [{"seconds_by_part": parts}, {"seconds_of_commands": commands}, {"import_seconds": dict(packages)}]
-        write_figures(args.output, machine, settings, rows)
+    rows = [{"seconds_by_part": parts}, {"seconds_of_commands": commands}, {"import_seconds": dict(packages)}]
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

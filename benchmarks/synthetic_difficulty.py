@@ -14,18 +14,15 @@ Accuracies are over all tracks of all repeats; the 95 % interval is a bootstrap 
 `pip install -e .[dev]` brings.
 """
 
-import argparse
 import csv
-import json
-import platform
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import librosa
 import numpy as np
-import sklearn
 import soundfile
+from machine import begin, make_parser, write_figures
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -76,16 +73,13 @@ def evaluate(split, features, genres, artists, repeats):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the corpus")
     parser.add_argument("--repeats", type=int, default=3, help="times the folds are drawn anew")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         features, genres, artists = describe_corpus(write_corpus(Path(folder) / "corpus", seed=args.seed))
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "librosa": librosa.__version__}
-    versions |= {"scikit-learn": sklearn.__version__, "renderer": RENDERER}
-    print(", ".join(f"{name} {value}" for name, value in versions.items()))
+    machine = begin(args, "numpy", "librosa", "scikit-learn") | {"renderer": RENDERER}
     print(f"{len(genres)} tracks of {len(set(artists))} artists, {FOLDS} folds, {args.repeats} times")
     print("split   accuracy  95 % interval")
     rows = []
@@ -93,9 +87,7 @@ def main(argv=None):
         rows.append(evaluate(split, features, genres, artists, args.repeats))
         low, high = rows[-1]["interval"]
         print(f"{split:8}{rows[-1]['accuracy']:7.1%}  {low:.1%} to {high:.1%}", flush=True)
-    if args.output:
-        settings = {"seed": args.seed, "repeats": args.repeats, "folds": FOLDS}
-        args.output.write_text(json.dumps({"versions": versions, "settings": settings, "rows": rows}, indent=2) + "\n")
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,13 @@ def median_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
 
 
+def devices() -> list[Any]:
+    """The CPU and, where there is one, a GPU: each a `torch.device`."""
+    import torch
+
+    return [torch.device(name) for name in ("cpu", "cuda") if name == "cpu" or torch.cuda.is_available()]
+
+
 def in_process(script: str, *request: Any) -> Any:
     """What `script --measure REQUEST`, a fresh process, prints in its last line; both are JSON. Exits if it fails."""
     command = [sys.executable, script, "--measure", json.dumps(request)]
@@ -37,3 +44,12 @@ def in_process(script: str, *request: Any) -> Any:
     if done.returncode:
         sys.exit(f"{script} --measure {json.dumps(request)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def answer(measure: Callable[..., Any], argv: Sequence[str] | None) -> bool:
+    """Whether this is a process of `in_process`; if so, print what it waits for: `measure(*request)`."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] != ["--measure"]:
+        return False
+    print(f"\n{json.dumps(measure(*json.loads(words[1])))}", flush=True)
+    return True

@@ -15,7 +15,6 @@ repetitions; the ratio is the median of the repetitions' own. It should be 0.95 
 temporary folder, or with --data_dir to one that stays and is used again.
 """
 
-import argparse
 import itertools
 import runpy
 import statistics
@@ -23,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from timing import now
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
@@ -149,28 +148,20 @@ def compare(name, args, folder):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models to train")
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps that count")
     parser.add_argument("--first", type=int, default=10, help="steps before them that do not")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each")
     parser.add_argument("--batch", type=int, help="clips a step, if not the recipe's")
     parser.add_argument("--workers", type=int, default=2, help="processes that read; 0: none")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
     parser.add_argument("--data_dir", help="folder for the synthetic corpus; default: a temporary one")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("torch", "transformers", "accelerate", "soxr", "soundfile")
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "accelerate", "soxr", "soundfile")
     print(f"{args.workers} workers, {args.threads} threads, {args.steps} steps after {args.first}")
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for name in args.models for row in compare(name, args, folder)]
-    if args.output:
-        settings = {name: value for name, value in vars(args).items() if name not in ("data_dir", "output")}
-        write_figures(args.output, machine, settings, rows)
+    write_figures(args, machine, rows)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ Data: the synthetic corpus, its tracks as long as GTZAN's, or with --data_dir wh
 folder` reads as files, not as an archive.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -31,8 +30,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from machine import as_line, describe_machine, write_figures
+from machine import begin, make_parser, write_figures
 from timing import median_ratio
 from transformers import set_seed
 
@@ -152,7 +150,7 @@ def with_interval(right, groups):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--data_dir", help="folder of GTZAN, or of LABEL/file; default: the synthetic corpus")
     parser.add_argument("--dataset", choices=["gtzan", "folder"], default="gtzan", help="what --data_dir holds")
     parser.add_argument("--split_scheme", help="of the data; default: the first that they allow")
@@ -166,14 +164,9 @@ def main(argv=None):
     parser.add_argument("--workers", type=int, default=2, help="processes that read for ours, as the recipe has it")
     parser.add_argument("--usual_workers", type=int, default=0, help="processes that decode for the usual way")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each, with other seeds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     args = parser.parse_args(argv)
     args.data_dir = args.data_dir and str(Path(args.data_dir).resolve())
-    machine = describe_machine("torch", "transformers", "accelerate", "datasets", "soxr", "soundfile")
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "accelerate", "datasets", "soxr", "soundfile")
     with tempfile.TemporaryDirectory() as folder:
         rows, scores = compare(args, Path(folder))
     ratio = median_ratio([row["usual_seconds"] for row in rows], [row["ours_seconds"] for row in rows])
@@ -182,9 +175,7 @@ def main(argv=None):
     for name, (share, low, high) in scores.items():
         print(f"{name.replace('_', ' ')}: {share:.1%}, {low:.1%} to {high:.1%}")
     print(f"the target of {TARGET_RATIO} is {'reached' if ratio >= TARGET_RATIO else 'not reached'}")
-    if args.output:
-        settings = {name: value for name, value in vars(args).items() if name not in ("data_dir", "output")}
-        write_figures(args.output, machine, settings, [*rows, {"median": {**medians, "ratio": ratio}, **scores}])
+    write_figures(args, machine, [*rows, {"median": {**medians, "ratio": ratio}, **scores}])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ scores a track of one window. `ast` is the demo's AST (0.8 M parameters, 5.12 s)
 from random weights; other names are folders of saved models. Windows do not overlap, but for the last.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -29,9 +27,9 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from machine import as_line, describe_machine, peak_bytes, write_figures
+from machine import begin, make_parser, peak_bytes, write_figures
 from signals import write_recording
-from timing import in_process, median_ratio, now
+from timing import answer, in_process, median_ratio, now
 from transformers import pipeline, set_seed
 
 from hf_musiclf.arguments import ModelArguments
@@ -159,7 +157,9 @@ def write_tracks(folder, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if answer(measure_here, argv):
+        return
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="ast, efficientat, or folders of models")
     parser.add_argument("--long_minutes", type=float, default=5, help="length of the long track; 0: none")
     parser.add_argument("--short_tracks", type=int, default=100, help="files in the folder of short ones; 0: none")
@@ -167,18 +167,8 @@ def main(argv=None):
     parser.add_argument("--minutes", type=float, nargs="*", default=[1, 5, 20], help="lengths to tell the memory of")
     parser.add_argument("--batch", type=int, default=16, help="windows at once, ours")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.measure:
-        print(json.dumps(measure_here(*json.loads(args.measure))))
-        return
-    torch.set_num_threads(args.threads)
-    machine = describe_machine("torch", "transformers", "soxr", "soundfile")
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
-    print(as_line(machine))
+    machine = begin(args, "torch", "transformers", "soxr", "soundfile")
     print(f"{args.threads} threads, batches of {args.batch}, medians of {args.repetitions} repetitions")
     rows = []
     with tempfile.TemporaryDirectory() as place:
@@ -203,9 +193,7 @@ def main(argv=None):
         if args.minutes:
             print("model        way         minutes  peak memory above a track of one window")
         memory = [row for name, model in saved.items() for row in measure_memory(name, model, folder, args)]
-    if args.output:
-        settings = {name: value for name, value in vars(args).items() if name not in ("models", "output", "measure")}
-        write_figures(args.output, machine, settings, [*rows, *memory])
+    write_figures(args, machine, [*rows, *memory])
 
 
 if __name__ == "__main__":

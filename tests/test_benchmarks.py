@@ -43,6 +43,22 @@ def test_what_is_timed_comes_back(shared):
     assert seconds > 0 and torch.equal(values, torch.ones(2))
 
 
+def test_a_benchmark_runs_on_the_threads_it_is_told(shared):
+    before, machine = torch.get_num_threads(), shared("machine")
+    try:
+        args = machine.make_parser("What is fast.", threads=True).parse_args(["--threads", str(before + 1)])
+        machine.begin(args, "numpy")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_process_that_measures_is_told_from_the_one_that_asks(shared, capsys):
+    answer = shared("timing").answer
+    assert not answer(pytest.fail, ["--windows", "3"])
+    assert answer(lambda low, high: high - low, ["--measure", "[1, 4]"]) and json.loads(capsys.readouterr().out) == 3
+
+
 def test_a_process_answers_in_its_last_line_and_a_failure_is_told(shared, tmp_path):
     script = tmp_path / "twice.py"
     script.write_text("import json, sys\nprint('warm')\nprint(json.dumps([2 * n for n in json.loads(sys.argv[2])]))\n")
@@ -67,7 +83,9 @@ def test_import_times_are_of_modules_own_time_by_package(shared):
 
 def test_figures_are_written_with_their_machine(shared, tmp_path):
     machine = shared("machine")
-    machine.write_figures(tmp_path / "figures.json", machine.describe_machine("numpy"), {"threads": 1}, [{"ratio": 2}])
-    written = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
-    assert written["rows"] == [{"ratio": 2}] and written["settings"] == {"threads": 1}
+    args = machine.make_parser("What is fast.").parse_args(["--output", str(tmp_path / "new" / "figures.json")])
+    args.threads = torch.get_num_threads()
+    machine.write_figures(args, machine.begin(args, "numpy"), [{"ratio": 2}])
+    written = json.loads((tmp_path / "new" / "figures.json").read_text(encoding="utf-8"))
+    assert written["rows"] == [{"ratio": 2}] and written["settings"] == {"threads": args.threads}
     assert written["machine"]["numpy"] == np.__version__ and written["machine"]["python"] == sys.version.split()[0]
