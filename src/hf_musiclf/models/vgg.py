@@ -105,7 +105,10 @@ class VggLayer(GradientCheckpointingLayer):
         self.pool = nn.MaxPool2d(2, ceil_mode=True) if pool else nn.Identity()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.norm(self.conv(hidden)).relu())
+        hidden = self.conv(hidden)
+        if hidden.device.type == "cpu":  # where convolutions are a fifth faster with the channels last in memory
+            hidden = hidden.contiguous(memory_format=torch.channels_last)
+        return self.pool(self.norm(hidden).relu())
 
 
 class VggPreTrainedModel(PreTrainedModel):
