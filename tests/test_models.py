@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.errors import UserError
 from hf_musiclf.models.families import ast
 from hf_musiclf.models.freezing import encoder_layers, set_trainable
-from hf_musiclf.models.loading import load_classifier
+from hf_musiclf.models.loading import FAMILIES, load_classifier
 from hf_musiclf.models.music_pipeline import window_seconds_of
 
 GENRES = ("blues", "jazz", "rock")
@@ -213,3 +214,16 @@ def test_configs_that_make_no_model_are_refused_in_one_line(overrides, message):
 def test_a_window_shorter_than_a_patch_is_refused_from_scratch_too():
     with pytest.raises(UserError, match=r"window_seconds=0\.1 is shorter than one patch"):
         load("random", window_seconds=0.1)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_features_go_to_another_process_as_they_are(model_type):
+    """Workers make them on the CPU; where they are not forked, they get a pickle."""
+    _, extractor = FAMILIES[model_type].random_parts({}, 2.0)
+    features = FAMILIES[model_type].make_features(extractor)
+    samples = round(features.window_seconds * features.sampling_rate)
+    waveforms = torch.sin(torch.arange(2 * samples) / 7.0).reshape(2, samples)
+    lengths = torch.tensor([samples, samples // 2])
+    before = features(waveforms, lengths)
+    after = pickle.loads(pickle.dumps(features))(waveforms, lengths)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)

@@ -16,6 +16,7 @@ from recipe_runs import RECIPE, ROOT, TINY, Killed, data_flags, dies_in_step, fl
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.audio import read_audio
 from hf_musiclf.data.synthetic import GENRES, render_track
+from hf_musiclf.data.window_dataset import collate_inputs
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
@@ -148,6 +149,16 @@ def test_the_same_seed_gives_the_same_numbers(finished, corpus, tmp_path):
     assert again["test"] == report["test"]
     other = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "other", seed=1))
     assert other["test"]["window"]["log_loss"] != report["test"]["window"]["log_loss"]
+
+
+def test_workers_that_make_the_inputs_change_no_number(finished, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    seen = tmp_path / "seen"  # a file: workers have a memory of their own
+    monkeypatch.setattr("hf_musiclf.training.collate_inputs", lambda *args: seen.touch() or collate_inputs(*args))
+    _, report = finished
+    found = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "workers", dataloader_num_workers=1))
+    assert seen.exists()
+    assert found["test"] == report["test"] and found["validation"] == report["validation"]
 
 
 def test_two_processes_evaluate_every_track_exactly_once(corpus, tmp_path):

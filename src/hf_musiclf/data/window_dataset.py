@@ -1,7 +1,7 @@
 """Windows as rows: datasets of waveforms read by seeking, a window at a time. Workers only read and resample."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,3 +124,11 @@ def collate_windows(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         row[: len(item["waveform"])] = torch.from_numpy(item["waveform"])
     labels, rows = (torch.tensor([item[name] for item in items]) for name in ("labels", "row"))
     return {"waveforms": waveforms, "lengths": lengths, "labels": labels, "rows": rows}
+
+
+def collate_inputs(
+    features: Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]], items: Sequence[dict[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """`{"labels": (batch,), ...}`, with what `features` makes of the waveforms and lengths of `collate_windows`."""
+    batch = collate_windows(items)
+    return {"labels": batch["labels"], **features(batch["waveforms"], batch["lengths"])}
