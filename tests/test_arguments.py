@@ -30,6 +30,8 @@ def test_null_in_a_file_takes_the_recipes_default_away(tmp_path):
         (["--learning_rat", "1"], r"unknown flag --learning_rat; did you mean --learning_rate\?"),
         (["--learning_rate", "fast"], r"--learning_rate: invalid float value: 'fast'"),
         (["--window_seconds", "-1"], r"window_seconds=-1\.0 must be greater than 0 s"),
+        (["--balance", "oversample", "--balance_power", "0"], r"balance_power=0\.0 must lie in \(0, 1\]"),
+        (["--balance", "oversample", "--balance_power", "1.5"], r"balance_power=1\.5 must lie in \(0, 1\]"),
         (["--window_seconds", "5", "--eval_hop_seconds", "6"], r"eval_hop_seconds=6\.0 must lie in \(0, 5\.0\]"),
         (["--train_layers", "last:0"], r"train_layers='last:0' is not known; choose all, head or last:N"),
         (["--model_config", "hidden_size"], r"model_config='hidden_size' is neither key=value"),

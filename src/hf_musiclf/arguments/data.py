@@ -110,7 +110,9 @@ class DataArguments:
         if self.balance not in ("none", "oversample", "weighted_loss"):
             raise UserError(f"balance={self.balance!r} is not known; choose none, oversample or weighted_loss")
         if not 0 < self.balance_power <= 1:
-            raise UserError(f"balance_power={self.balance_power} must lie in (0, 1]")
+            raise UserError(
+                f"balance_power={self.balance_power} must lie in (0, 1]; for no balance leave --balance at none"
+            )
         if not 0 < self.window_seconds < float("inf"):
             raise UserError(f"window_seconds={self.window_seconds} must be greater than 0 s")
         if self.eval_hop_seconds is not None and not self.eval_hop_seconds >= SHORTEST_HOP_SECONDS:
