@@ -9,28 +9,27 @@ windows of 10 s, 1,001 frames of 64 mels. `fusion`: windows of 20 s, which becom
 frames.
 
     ours      waveforms `(batch, time)` in memory to input_features on the device; for a GPU the copy to it counts
-    stock     a list of arrays to a tensor on the CPU, by ClapWindowFeatureExtractor: the stock extractor's numpy, but
-              nothing is drawn
+    stock     a list of arrays to a tensor on the CPU, by ClapFeatureExtractor; for `fusion`, whose crops it draws, by
+              ClapWindowFeatureExtractor: the same numpy, but nothing is drawn
 
-They take turns, so that other load hits both alike. Speeds are windows a second, from the median over the repetitions;
+Each is warmed up for a second and they take turns of half a second, so that other load hits both alike. Speeds are
+windows a second, from the median over the repetitions;
 the speed-up is the median of the repetitions' own; the difference is the largest absolute one of all values, in dB.
 """
 
 import statistics
-import time
 
 import torch
 from machine import begin, make_parser, write_figures
 from signals import make_windows
-from timing import devices, median_ratio, timed
+from timing import devices, median_ratio, take_turns
+from transformers import ClapFeatureExtractor
 
 from hf_musiclf.features.clap import ClapFeatures
 from hf_musiclf.models.feature_extraction_clap import ClapWindowFeatureExtractor
 
 RATE = 48_000
 WINDOW_SECONDS = {"rand_trunc": 10, "fusion": 20}
-# The threads of numpy's matrix product hold the cores for a while after it, which would count as ours.
-PAUSE_SECONDS = 0.3
 
 
 def by_extractor(extractor, arrays):
@@ -44,22 +43,21 @@ def compare(extractor, device, batch, repetitions):
     features = ClapFeatures(extractor)
     windows = make_windows(batch, RATE * int(extractor.window_seconds), RATE)
     waveforms, arrays = torch.from_numpy(windows), list(windows)
-    ours, stock, difference = [], [], 0.0
-    for _ in range(repetitions + 1):
-        time.sleep(PAUSE_SECONDS)
-        seconds, values = timed(lambda: features(waveforms.to(device))["input_features"], device)
-        ours.append(seconds)
-        seconds, expected = timed(lambda: by_extractor(extractor, arrays), device)
-        stock.append(seconds)
-        difference = max(difference, float((values - expected).abs().max()))
-    ours, stock = ours[1:], stock[1:]  # the first of each fills caches
+    stock = extractor
+    if extractor.truncation != "fusion":
+        stock = ClapFeatureExtractor(truncation=extractor.truncation, padding=extractor.padding)
+    ways = {
+        "ours": lambda: features(waveforms.to(device))["input_features"],
+        "stock": lambda: by_extractor(stock, arrays),
+    }
+    seconds, made = take_turns(ways, device, repetitions)
     return {
         "device": device.type,
         "batch": batch,
-        "ours_windows_per_second": batch / statistics.median(ours),
-        "stock_windows_per_second": batch / statistics.median(stock),
-        "speed_up": median_ratio(stock, ours),
-        "largest_difference_db": difference,
+        "ours_windows_per_second": batch / statistics.median(seconds["ours"]),
+        "stock_windows_per_second": batch / statistics.median(seconds["stock"]),
+        "speed_up": median_ratio(seconds["stock"], seconds["ours"]),
+        "largest_difference_db": float((made["ours"].cpu() - made["stock"]).abs().max()),
     }
 
 
@@ -67,7 +65,7 @@ def main(argv=None):
     parser = make_parser(__doc__, threads=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
     parser.add_argument("--truncation", choices=WINDOW_SECONDS, default="rand_trunc", help="of the extractor")
-    parser.add_argument("--repetitions", type=int, default=5, help="turns of each, after a first that is not counted")
+    parser.add_argument("--repetitions", type=int, default=7, help="turns of each")
     args = parser.parse_args(argv)
     machine = begin(args, "torch", "transformers", "numpy")
     seconds, rows = WINDOW_SECONDS[args.truncation], []

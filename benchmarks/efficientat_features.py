@@ -11,7 +11,8 @@ on a GPU:
     torchaudio   waveforms, one after the other on the CPU, by torchaudio: pre-emphasis, MelSpectrogram with Kaldi's
                  filters, logarithm; as one would write it without this package, and nothing of ours in it
 
-They take turns, so that other load hits all alike. Speeds are windows a second, from the median over the repetitions;
+Each is warmed up for a second and they take turns of half a second, so that other load hits all alike. Speeds are
+windows a second, from the median over the repetitions;
 a speed-up is the median of the repetitions' own; a difference is the largest absolute one of all values from ours.
 """
 
@@ -21,7 +22,7 @@ import torch
 import torchaudio
 from machine import begin, make_parser, write_figures
 from signals import make_windows
-from timing import devices, median_ratio, timed
+from timing import devices, median_ratio, take_turns
 
 from hf_musiclf.features.efficientat import EfficientAtFeatures
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
@@ -70,27 +71,20 @@ def compare(extractor, device, batch, repetitions):
         "extractor": lambda: by_extractor(extractor, arrays),
         "torchaudio": lambda: by_torchaudio(waveforms),
     }
-    seconds, difference = {way: [] for way in ways}, dict.fromkeys(OTHERS, 0.0)
-    for _ in range(repetitions + 1):
-        values = {}
-        for way, make in ways.items():
-            lasted, values[way] = timed(make, device)
-            seconds[way].append(lasted)
-        for way in OTHERS:
-            difference[way] = max(difference[way], float((values[way] - values["ours"]).abs().max()))
-    seconds = {way: lasted[1:] for way, lasted in seconds.items()}  # the first of each fills caches
+    seconds, made = take_turns(ways, device, repetitions)
     row = {"device": device.type, "batch": batch}
     row |= {f"{way}_windows_per_second": batch / statistics.median(lasted) for way, lasted in seconds.items()}
     for way in OTHERS:
         ratio = median_ratio(seconds[way], seconds["ours"])
-        row |= {f"speed_up_over_{way}": ratio, f"largest_difference_{way}": difference[way]}
+        difference = float((made[way] - made["ours"].cpu()).abs().max())
+        row |= {f"speed_up_over_{way}": ratio, f"largest_difference_{way}": difference}
     return row
 
 
 def main(argv=None):
     parser = make_parser(__doc__, threads=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
-    parser.add_argument("--repetitions", type=int, default=15, help="turns of each, after a first that is not counted")
+    parser.add_argument("--repetitions", type=int, default=15, help="turns of each")
     args = parser.parse_args(argv)
     machine = begin(args, "torch", "torchaudio", "transformers", "numpy")
     extractor, rows = EfficientAtFeatureExtractor(), []

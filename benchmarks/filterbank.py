@@ -9,7 +9,8 @@ one, on a GPU:
     ours      waveforms `(batch, time)` in memory to input_values on the device; for a GPU the copy to it counts
     stock     a list of arrays to a tensor on the CPU, by the extractor; it has no other way
 
-They take turns, so that other load hits both alike. Speeds are windows a second, from the median over the repetitions;
+Each is warmed up for a second and they take turns of half a second, so that other load hits both alike. Speeds are
+windows a second, from the median over the repetitions;
 the speed-up is the median of the repetitions' own; the difference is the largest absolute one of all values.
 """
 
@@ -18,7 +19,7 @@ import statistics
 import torch
 from machine import begin, make_parser, write_figures
 from signals import make_windows
-from timing import devices, median_ratio, timed
+from timing import devices, median_ratio, take_turns
 from transformers import ASTFeatureExtractor
 
 from hf_musiclf.features.ast import AstFeatures
@@ -34,28 +35,25 @@ def compare(extractor, device, batch, repetitions):
     """One row of the table: device, batch, windows a second of both, speed-up, largest difference."""
     features, windows = AstFeatures(extractor), make_windows(batch, round(RATE * WINDOW_SECONDS), RATE)
     waveforms, arrays = torch.from_numpy(windows), list(windows)
-    ours, stock, difference = [], [], 0.0
-    for _ in range(repetitions + 1):
-        seconds, values = timed(lambda: features(waveforms.to(device))["input_values"], device)
-        ours.append(seconds)
-        seconds, expected = timed(lambda: by_extractor(extractor, arrays), device)
-        stock.append(seconds)
-        difference = max(difference, float((values - expected).abs().max()))
-    ours, stock = ours[1:], stock[1:]  # the first of each fills caches
+    ways = {
+        "ours": lambda: features(waveforms.to(device))["input_values"],
+        "stock": lambda: by_extractor(extractor, arrays),
+    }
+    seconds, made = take_turns(ways, device, repetitions)
     return {
         "device": device.type,
         "batch": batch,
-        "ours_windows_per_second": batch / statistics.median(ours),
-        "stock_windows_per_second": batch / statistics.median(stock),
-        "speed_up": median_ratio(stock, ours),
-        "largest_difference": difference,
+        "ours_windows_per_second": batch / statistics.median(seconds["ours"]),
+        "stock_windows_per_second": batch / statistics.median(seconds["stock"]),
+        "speed_up": median_ratio(seconds["stock"], seconds["ours"]),
+        "largest_difference": float((made["ours"].cpu() - made["stock"]).abs().max()),
     }
 
 
 def main(argv=None):
     parser = make_parser(__doc__, threads=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="windows given at once")
-    parser.add_argument("--repetitions", type=int, default=15, help="turns of each, after a first that is not counted")
+    parser.add_argument("--repetitions", type=int, default=15, help="turns of each")
     args = parser.parse_args(argv)
     machine = begin(args, "torch", "torchaudio", "transformers", "numpy")
     print(f"{WINDOW_SECONDS} s at {RATE} Hz, {args.threads} threads, medians of {args.repetitions} repetitions")

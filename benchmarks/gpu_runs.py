@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import statistics
 from typing import NamedTuple
 
@@ -118,7 +119,7 @@ def step_speed(loaded, variant, seconds, args, device):
     runner = Runner(loaded, variant, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    speed = _speed(runner.step, (batch for _ in iter(int, 1)), variant.batch, args.first, args, device)
+    speed = _speed(runner.step, (batch for _ in iter(int, 1)), variant.batch, args, device)
     memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
     return {"windows_per_second": speed, "memory_gb": memory}
 
@@ -127,7 +128,7 @@ def fed_speed(loaded, variant, windows, workers, args, device):
     """Windows a second of training steps over what workers read."""
     loader = make_loader(windows, variant.batch, workers, pin_memory=device.type == "cuda")
     step = Runner(loaded, variant, device).step
-    return {"windows_per_second": _speed(step, iter(loader), variant.batch, args.first + 2 * workers, args, device)}
+    return {"windows_per_second": _fed(step, iter(loader), variant.batch, workers, args, device)}
 
 
 def embed_speed(loaded, variant, windows, workers, args, device):
@@ -137,13 +138,31 @@ def embed_speed(loaded, variant, windows, workers, args, device):
     runner = Runner(loaded, variant, device)
     runner.model.eval()
     loader = make_loader(windows, variant.batch, workers, pin_memory=device.type == "cuda")
-    first = args.first + 2 * workers
-    return {"windows_per_second": _speed(runner.embed, iter(loader), variant.batch, first, args, device)}
+    return {"windows_per_second": _fed(runner.embed, iter(loader), variant.batch, workers, args, device)}
 
 
-def _speed(step, batches, size, first, args, device):
-    """Median windows a second of the repetitions, after the first batches: these come from full queues, and warm up."""
+def fed_batches(workers, args):
+    """Batches that are not counted, which come from full queues and warm up; and batches that are.
+
+    Of these so many that it does not matter where they begin: workers that started together hand in one each at a time.
+    """
+    return args.first + 2 * workers, workers * math.ceil(args.fed_batches / workers)
+
+
+def _fed(step, batches, size, workers, args, device):
+    """Windows a second over one long stretch."""
+    first, counted = fed_batches(workers, args)
     for _ in range(first):
+        step(next(batches))
+    began = now(device)
+    for _ in range(counted):
+        step(next(batches))
+    return size * counted / (now(device) - began)
+
+
+def _speed(step, batches, size, args, device):
+    """Median windows a second of the repetitions, after the first batches, which warm up."""
+    for _ in range(args.first):
         step(next(batches))
     speeds = []
     for _ in range(args.repetitions):

@@ -16,26 +16,34 @@ def make_parser(documentation: str, threads: bool = False) -> argparse.ArgumentP
     if threads:
         import torch  # not above: scripts that time imports share this file
 
-        parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch on the CPU")
+        parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch and numpy")
     parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     return parser
 
 
 def begin(args: argparse.Namespace, *packages: str) -> dict[str, Any]:
-    """Set --threads, print the machine in a line, and return `describe_machine(*packages)`."""
+    """Set --threads, of PyTorch and numpy; print the machine in a line, and return `describe_machine(*packages)`."""
     if "threads" in args:
         import torch
+        from threadpoolctl import threadpool_limits
 
         torch.set_num_threads(args.threads)
+        threadpool_limits(args.threads)  # numpy's matrix products have threads of their own
     machine = describe_machine(*packages)
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     return machine
 
 
 def write_figures(args: argparse.Namespace, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Write machine, flags and figures to --output, if it is given."""
+    """Write machine, flags and figures to --output, if it is given; of places on this machine the last part."""
     if args.output:
-        settings = {name: value for name, value in vars(args).items() if name != "output"}
+        from hf_musiclf.launching import without_path
+
+        settings = {
+            name: [without_path(each) for each in value] if isinstance(value, list) else without_path(value)
+            for name, value in vars(args).items()
+            if name != "output"
+        }
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps({"machine": machine, "settings": settings, "rows": rows}, indent=2) + "\n")
 

@@ -116,6 +116,9 @@ def main(argv=None):
     parser.add_argument("--windows", type=int, default=100, help="windows to read")
     parser.add_argument("--repetitions", type=int, default=3, help="processes to take the median of")
     args = parser.parse_args(argv)
+    longest = 2**32 // (RATE * CHANNELS * SAMPLE_BYTES * LONGEST_SECONDS)
+    if args.times_longer > longest:
+        parser.error(f"times_longer={args.times_longer}: more than {longest} times the longest does not fit into WAV")
     machine = begin(args, "numpy", "soundfile", "datasets")
     print("performances   hours   windows     index    window   peak memory")
     imports = in_process(__file__, None, 0)["peak_bytes"]

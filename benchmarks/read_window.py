@@ -23,7 +23,7 @@ from pathlib import Path
 import soundfile
 import soxr
 from machine import begin, make_parser, peak_bytes, write_figures
-from signals import write_recording
+from signals import mono, write_recording
 from timing import answer, in_process
 
 from hf_musiclf.audio import read_audio
@@ -39,7 +39,7 @@ def read_window(way, path, start_seconds):
         whole = read_audio(path, TARGET_RATE)
     else:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        whole = soxr.resample(samples.mean(axis=1), rate, TARGET_RATE)
+        whole = soxr.resample(mono(samples), rate, TARGET_RATE)
     first = round(start_seconds * TARGET_RATE)
     return whole[first : first + round(WINDOW_SECONDS * TARGET_RATE)]
 

@@ -3,10 +3,11 @@
     python benchmarks/resampling.py
     python benchmarks/resampling.py --rate_in 44100 --rate_out 22050 --output resampling.json
 
-    soxr HQ, soxr VHQ        soxr.resample; HQ is what hf_musiclf.audio.read_audio uses
+    soxr HQ in blocks        soxr.ResampleStream over a second at a time: as hf_musiclf.audio.read_audio has it
+    soxr HQ, soxr VHQ        soxr.resample, all at once
     torchaudio               torchaudio.transforms.Resample as it comes: torchaudio.functional.resample, kernel kept
     torchaudio kaiser_best   the same with the settings that torchaudio's documentation gives for librosa's kaiser_best
-    scipy polyphase          scipy.signal.resample_poly as it comes
+    scipy polyphase          scipy.signal.resample_poly with the filter that it designs by default, designed once
 
 Levels are in dB of the input's, of mono float32 in blocks of one second, their ends left out. Frequencies are parts of
 the Nyquist frequency of the output:
@@ -46,13 +47,25 @@ def ways(rate_in, rate_out):
     plain = torchaudio.transforms.Resample(rate_in, rate_out)
     best = torchaudio.transforms.Resample(rate_in, rate_out, **KAISER_BEST)
     common = math.gcd(rate_in, rate_out)
+    up, down = rate_out // common, rate_in // common
+    # What resample_poly designs in every call, for float32; torchaudio keeps its kernel, too.
+    longer = max(up, down)
+    taps = scipy.signal.firwin(20 * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(np.float32)
     return {
+        "soxr HQ in blocks": lambda samples: in_blocks(samples, rate_in, rate_out),
         "soxr HQ": lambda samples: soxr.resample(samples, rate_in, rate_out, quality="HQ"),
         "soxr VHQ": lambda samples: soxr.resample(samples, rate_in, rate_out, quality="VHQ"),
         "torchaudio": lambda samples: plain(torch.from_numpy(samples)).numpy(),
         "torchaudio kaiser_best": lambda samples: best(torch.from_numpy(samples)).numpy(),
-        "scipy polyphase": lambda samples: scipy.signal.resample_poly(samples, rate_out // common, rate_in // common),
+        "scipy polyphase": lambda samples: scipy.signal.resample_poly(samples, up, down, window=taps),
     }
+
+
+def in_blocks(samples, rate_in, rate_out):
+    """What `soxr.resample` gives, from blocks of a second."""
+    stream = soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ")
+    blocks = [stream.resample_chunk(samples[start : start + rate_in]) for start in range(0, len(samples), rate_in)]
+    return np.concatenate([*blocks, stream.resample_chunk(np.empty(0, np.float32), last=True)])
 
 
 def tone(hertz, rate):
@@ -122,6 +135,7 @@ def times(functions, rate_in, repetitions):
 
 def main(argv=None):
     parser = make_parser(__doc__, threads=True)
+    parser.set_defaults(threads=1)  # soxr and scipy have one
     parser.add_argument("--rate_in", type=int, default=48_000, help="Hz of the recording")
     parser.add_argument("--rate_out", type=int, default=16_000, help="Hz of the model, less than --rate_in")
     parser.add_argument("--repetitions", type=int, default=31, help="turns of each, after a first that is not counted")

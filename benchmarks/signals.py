@@ -17,13 +17,23 @@ def make_windows(count: int, samples: int, rate: int, seed: int = 0) -> np.ndarr
     return np.clip(tones + noise, -1, 1).astype(np.float32)
 
 
+def mono(samples: np.ndarray) -> np.ndarray:
+    """`(frames, channels)` to `(frames,)` float32, column by column: many times as fast as `mean(axis=1)`."""
+    return sum(samples.T[1:], start=samples.T[0]) / np.float32(samples.shape[1])
+
+
 def write_recording(path: Path, seconds: float, rate: int = 48_000, channels: int = 2, seed: int = 0) -> None:
-    """The same noisy minute again and again, the format by the path's ending (WAV: 16-bit). channels: 1 or 2."""
+    """A minute again and again, a chord and a loudness a second; the format by the path's ending (WAV: 16-bit).
+
+    channels: 1 or 2. Seconds differ, so that windows read from a wrong place do.
+    """
     rng = np.random.default_rng(seed)
     frames, piece = round(seconds * rate), PIECE_SECONDS * rate
     times = np.arange(min(frames, piece)) / rate
-    tones = np.stack([np.sin(2 * np.pi * hertz * times) for hertz in (220.0, 331.0)[:channels]], axis=1)
-    minute = (8000 * tones + rng.normal(0, 1000, tones.shape)).astype(np.int16)
+    hertz, loudness = 55 * 2 ** rng.uniform(0, 5, (PIECE_SECONDS, channels)), rng.uniform(500, 15_000, PIECE_SECONDS)
+    second = np.minimum(times, PIECE_SECONDS - 1).astype(int)
+    tones = loudness[second, None] * np.sin(2 * np.pi * hertz[second] * times[:, None])
+    minute = (tones + rng.normal(0, 1000, tones.shape)).astype(np.int16)
     with soundfile.SoundFile(path, "w", rate, channels) as file:  # 16-bit PCM is the default of WAV and FLAC
         for start in range(0, frames, rate):  # by seconds: libsndfile's Vorbis encoder crashes on a minute at once
             file.write(minute[start % piece :][: min(rate, frames - start)])

@@ -85,13 +85,15 @@ def _marked(function, part, over):
 
 
 def _stop_after_one_step(over):
+    from timing import now
     from transformers import TrainerCallback
 
     class Marks(TrainerCallback):
         def on_step_begin(self, *args, **kwargs):
             over("batch")
 
-        def on_step_end(self, *args, **kwargs):
+        def on_step_end(self, args, *others, **kwargs):
+            now(args.device)  # waits for it
             over("step")
             raise _FirstStepDone
 
@@ -146,8 +148,9 @@ def recipe_flags(args, folder):
     data = {"dataset": "synthetic", "data_dir": str(corpus), "cache_dir": str(folder / "cache")}
     load_tracks(DataArguments(**data), verbose=False)
     tiny = {"model": "random", "window_seconds": 1.28, "eval_hop_seconds": 1.28, "output_dir": folder / "run"}
-    if args.model_config:
-        tiny["model_config"] = args.model_config
+    model_config = args.model_config or (TINY_AST if args.recipe == "ast_gtzan" else None)
+    if model_config:
+        tiny["model_config"] = model_config
     tiny |= {"head_first_epochs": 0, "dataloader_num_workers": args.workers, "disable_tqdm": True, "report_to": "none"}
     return [f"--{name}={value}" for name, value in {**data, "overwrite_output_dir": True, **tiny}.items()]
 
@@ -182,7 +185,7 @@ def main(argv=None):
 
     parser = make_parser(__doc__)
     parser.add_argument("--recipe", default="ast_gtzan", help="name of a recipe, without .py")
-    parser.add_argument("--model_config", default=TINY_AST, help="of its model; default: of a tiny AST")
+    parser.add_argument("--model_config", help="of its model; default: of a tiny AST for ast_gtzan, else its own")
     parser.add_argument("--workers", type=int, default=2, help="processes that read; 0: none")
     parser.add_argument("--packages", type=int, default=10, help="of the costliest imports to show")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each, after a first that is not counted")

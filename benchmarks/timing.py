@@ -5,8 +5,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+# Threads of one library's matrix product hold the cores for a while after it, which would count as the next way's.
+PAUSE_SECONDS = 0.3
 
 
 def now(device: Any) -> float:
@@ -18,11 +21,33 @@ def now(device: Any) -> float:
     return time.perf_counter()
 
 
-def timed(make: Callable[[], Any], device: Any) -> tuple[float, Any]:
-    """Seconds that `make` takes, until the device has finished, and what it returns, a tensor on the CPU."""
-    began = now(device)
-    values = make()
-    return now(device) - began, values.cpu()
+def take_turns(
+    ways: Mapping[str, Callable[[], Any]],
+    device: Any,
+    repetitions: int,
+    warm_seconds: float = 1.0,
+    turn_seconds: float = 0.5,
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of a call of each way, one a repetition, and what its last call returned.
+
+    Each is called for `warm_seconds` first, and then in every turn so often that the turn lasts about `turn_seconds`.
+    The order of the ways is turned round from one repetition to the next.
+    """
+    calls, made = {}, {}
+    for name, way in ways.items():
+        began, count = now(device), 0
+        while count == 0 or now(device) - began < warm_seconds:
+            made[name], count = way(), count + 1
+        calls[name] = max(1, round(turn_seconds * count / (now(device) - began)))
+    seconds = {name: [] for name in ways}
+    for repetition in range(repetitions):
+        for name in sorted(ways, key=list(ways).index, reverse=repetition % 2 == 1):
+            time.sleep(PAUSE_SECONDS)
+            began = now(device)
+            for _ in range(calls[name]):
+                made[name] = ways[name]()
+            seconds[name].append((now(device) - began) / calls[name])
+    return seconds, made
 
 
 def median_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:

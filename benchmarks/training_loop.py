@@ -4,9 +4,11 @@
     python benchmarks/training_loop.py --models ast cnn --steps 100 --output training_loop.json
 
     trainer   MusicTrainer with the DEFAULTS of the model's recipe on the synthetic corpus: workers read a random window
-              of each WAV and resample it, features, mixup and masks are made on the model's device; no evaluation, no
-              saving
-    bare      the same model, optimiser, clipping and batch size over model inputs already in memory; nothing else
+              of each WAV and resample it, mixup and masks are made on the model's device; no evaluation, no saving.
+              Features are made there, too, or on a CPU with cores to spare by the workers: --inputs workers or main
+              has them made there whatever the cores
+    bare      the same model (and memory format), optimiser, clipping and batch size over model inputs already in
+              memory; nothing else
 
 `ast` has 192 units, 6 layers, 10.24 s and 128 mels (2.8 M parameters), `demo` is of recipes/configs/demo.yaml, `cnn`
 is recipes/cnn_gtzan.py's, `efficientat` mn04; all from random weights. The two take turns, each time with a new model;
@@ -19,6 +21,7 @@ import itertools
 import runpy
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +32,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from hf_musiclf.arguments import parse_recipe
 from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.data.synthetic import write_corpus
-from hf_musiclf.data.window_dataset import collate_windows
+from hf_musiclf.data.window_dataset import collate_inputs, collate_windows
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.training import MusicTrainer
 
@@ -82,11 +85,13 @@ def new_model(name, model_args, labels, window_seconds, seed):
     return load_classifier(model_args, labels, window_seconds, MODELS[name][1], verbose=False)
 
 
-def time_trainer(loaded, windows, training_args, first):
+def time_trainer(loaded, windows, training_args, first, inputs):
     """Seconds of the steps after the first ones in `Trainer.train`."""
     stopwatch = _Stopwatch(first)
     trainer = MusicTrainer(loaded, windows, training_args, callbacks=[stopwatch])
     trainer.remove_callback(PrinterCallback)
+    if inputs != "auto":
+        trainer.data_collator = partial(collate_inputs, loaded.features) if inputs == "workers" else collate_windows
     trainer.train()
     return stopwatch.seconds
 
@@ -135,7 +140,7 @@ def compare(name, args, folder):
         loaded, other = (
             new_model(name, model_args, tracks.labels, data_args.window_seconds, repetition) for _ in range(2)
         )
-        trainer = clips / time_trainer(loaded, windows, training_args, args.first)
+        trainer = clips / time_trainer(loaded, windows, training_args, args.first, args.inputs)
         bare = clips / time_bare_loop(other, windows, batches, training_args, args.first)
         row = {"trainer_clips_per_second": trainer, "bare_clips_per_second": bare, "ratio": trainer / bare}
         print(f"{repetition + 1:10}{trainer:17.1f}{bare:14.1f}{trainer / bare:7.2f}", flush=True)
@@ -154,6 +159,7 @@ def main(argv=None):
     parser.add_argument("--first", type=int, default=10, help="steps before them that do not")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each")
     parser.add_argument("--batch", type=int, help="clips a step, if not the recipe's")
+    parser.add_argument("--inputs", choices=["auto", "main", "workers"], default="auto", help="who makes the features")
     parser.add_argument("--workers", type=int, default=2, help="processes that read; 0: none")
     parser.add_argument("--data_dir", help="folder for the synthetic corpus; default: a temporary one")
     args = parser.parse_args(argv)

@@ -5,12 +5,13 @@ random stretch for training and none for evaluation, and calls the stock extract
 plain Trainer. Files are decoded by soundfile and brought to the model's rate by soxr, so that torchcodec, which
 `datasets.Audio` would ask for, is not needed. Nothing of hf_musiclf is in it.
 
-Takes one word of JSON: {"model": folder, "splits": {split: [[path, label id], ...]}, "window_seconds", "output_dir",
-"arguments": of TrainingArguments}. Its last line is the label id of every test track, in their order.
+Takes the path of a JSON file: {"model": folder, "splits": {split: [[path, label id], ...]}, "window_seconds",
+"output_dir", "arguments": of TrainingArguments}. Its last line is the label id of every test track, in their order.
 """
 
 import json
 import sys
+from pathlib import Path
 from random import randint
 
 import datasets
@@ -46,7 +47,8 @@ def main(request):
 
     def decode(path):
         samples, its_rate = soundfile.read(path, dtype="float32", always_2d=True)
-        return soxr.resample(samples.mean(axis=1), its_rate, rate)
+        mono = sum(samples.T[1:], start=samples.T[0]) / samples.shape[1]  # many times as fast as mean(axis=1)
+        return soxr.resample(mono, its_rate, rate)
 
     def features_of(waves, labels):
         return {name: extractor(waves, sampling_rate=rate).get(name), "labels": list(labels)}
@@ -77,4 +79,4 @@ def main(request):
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))))

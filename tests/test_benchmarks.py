@@ -38,9 +38,33 @@ def test_a_ratio_is_the_median_of_the_turns_own(shared):
     assert ratio([2.0, 12.0, 9.0], [1.0, 4.0, 9.0]) == 2.0  # not 9 / 4, the ratio of the medians
 
 
-def test_what_is_timed_comes_back(shared):
-    seconds, values = shared("timing").timed(lambda: torch.ones(2), torch.device("cpu"))
-    assert seconds > 0 and torch.equal(values, torch.ones(2))
+def test_ways_are_warmed_up_take_turns_and_their_last_call_comes_back(shared, monkeypatch):
+    timing, called = shared("timing"), []
+    monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
+    ways = {name: lambda name=name: called.append(name) or 2 * name for name in "ab"}
+    seconds, made = timing.take_turns(ways, torch.device("cpu"), repetitions=3, warm_seconds=0, turn_seconds=0)
+    assert made == {"a": "aa", "b": "bb"} and [len(values) for values in seconds.values()] == [3, 3]
+    assert "".join(called) == "ab" + "ab" + "ba" + "ab"  # once to warm up, and nobody is always the first
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_operations_of_a_grouped_convolution_are_three_times_those_of_its_forward_pass(shared, groups):
+    """Forward, the gradients of inputs and of weights: each as many. PyTorch counts the last as if of one group."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(16, 16, 1, groups=16)  # so that the other's inputs have a gradient
+            self.second = torch.nn.Conv2d(16, 32, 3, padding=1, groups=groups)
+
+        def forward(self, inputs):
+            outputs = self.second(self.first(inputs))
+            return type("Outputs", (), {"loss": outputs.sum()})
+
+    of_first = 2 * 2 * 5 * 7 * 16  # batch, places, weights, a product and its sum each
+    of_second = 2 * 2 * 5 * 7 * 32 * (16 // groups) * 9
+    counted = shared("matrix_peaks").step_flops(Model(), {"inputs": torch.ones(2, 16, 5, 7)})
+    assert counted == 2 * of_first + 3 * of_second  # nobody asks for the gradient of the batch
 
 
 def test_a_benchmark_runs_on_the_threads_it_is_told(shared):
@@ -84,8 +108,8 @@ def test_import_times_are_of_modules_own_time_by_package(shared):
 def test_figures_are_written_with_their_machine(shared, tmp_path):
     machine = shared("machine")
     args = machine.make_parser("What is fast.").parse_args(["--output", str(tmp_path / "new" / "figures.json")])
-    args.threads = torch.get_num_threads()
+    args.threads, args.data_dir = torch.get_num_threads(), "/home/me/gtzan"
     machine.write_figures(args, machine.begin(args, "numpy"), [{"ratio": 2}])
     written = json.loads((tmp_path / "new" / "figures.json").read_text(encoding="utf-8"))
-    assert written["rows"] == [{"ratio": 2}] and written["settings"] == {"threads": args.threads}
+    assert written["rows"] == [{"ratio": 2}] and written["settings"] == {"threads": args.threads, "data_dir": "gtzan"}
     assert written["machine"]["numpy"] == np.__version__ and written["machine"]["python"] == sys.version.split()[0]

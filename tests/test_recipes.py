@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -152,12 +153,13 @@ def test_the_same_seed_gives_the_same_numbers(finished, corpus, tmp_path):
 
 
 def test_workers_that_make_the_inputs_change_no_number(finished, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("hf_musiclf.training.available_cores", lambda: 4)
     seen = tmp_path / "seen"  # a file: workers have a memory of their own
     monkeypatch.setattr("hf_musiclf.training.collate_inputs", lambda *args: seen.touch() or collate_inputs(*args))
     _, report = finished
     found = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "workers", dataloader_num_workers=1))
     assert seen.exists()
+    assert not multiprocessing.active_children(), "workers wait for the garbage collector, and it for them"
     assert found["test"] == report["test"] and found["validation"] == report["validation"]
 
 

@@ -48,6 +48,11 @@ def without_paths(words: Sequence[str]) -> list[str]:
     return shown
 
 
+def available_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under taskset or a scheduler."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def without_path(value: Any) -> Any:
     """The last part of an absolute path; anything else as it is.
 
@@ -85,7 +90,7 @@ def _start_cpu_processes() -> None:
     count = cpu_processes(parent.cmdline(), sys.argv[0]) if parent else 1
     if count > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
         os.execv(sys.executable, [*torchrun, *sys.argv])
 
 

@@ -1,7 +1,6 @@
 """The one Trainer subclass, and train_and_evaluate: resume, fit, choose on validation, test once, save, draw."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from hf_musiclf.embeddings import EmbeddedWindows, EmbeddingCache, collate_embed
 from hf_musiclf.errors import UserError
 from hf_musiclf.files import is_disk_full, write_json
 from hf_musiclf.hub import publish_if_asked
+from hf_musiclf.launching import available_cores
 from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
@@ -48,9 +48,9 @@ from hf_musiclf.waveform_augmentation import AugmentedWindows, WaveformAugmentat
 
 def choose_collator(features: Any, args: RecipeTrainingArguments, debiasing: Debiasing | None) -> Callable[..., Any]:
     """Batches of waveforms; of model inputs, where workers make them on the model's own device, beside its steps."""
-    # With no core for them, workers that do more hold up the model's threads: on two cores 6 % were lost.
-    has_cores = 0 < args.dataloader_num_workers < (os.cpu_count() or 1)
-    if args.device.type == "cpu" and has_cores and not debiasing:
+    # With no core of their own they would hold up the model's threads (benchmarks/training_loop.py --inputs).
+    has_cores = args.world_size * (args.dataloader_num_workers + 1) <= available_cores()
+    if args.device.type == "cpu" and args.dataloader_num_workers and has_cores and not debiasing:
         return partial(collate_inputs, features)
     return collate_windows
 
@@ -88,6 +88,7 @@ class MusicTrainer(Trainer):
         if args.freeze_batch_norm and debiasing and debiasing.joint:
             weak = debiasing.weak.members[0]
             self.frozen += batch_norms(weak.model) if weak.facts.get("start") != FROM_SCRATCH else []
+        self._loaders: list[Any] = []
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -189,9 +190,25 @@ class MusicTrainer(Trainer):
         asked = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = asked and is_training
         try:
-            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+            self._loaders.append(super()._get_dataloader(*args, is_training=is_training, **kwargs))
         finally:
             self.args.dataloader_drop_last = asked
+        return self._loaders[-1]
+
+    def _end_workers(self) -> None:
+        """End the workers that loaders keep between epochs.
+
+        Left to the garbage collector, which may close their pipes before it tells them to stop, each of them would be
+        waited for for five seconds. PyTorch (as of 2.11) has no public way.
+        """
+        for loader in self._loaders:
+            getattr(loader, "base_dataloader", loader)._iterator = None
+
+    def train(self, *args, **kwargs):
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._end_workers()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = super()._prepare_inputs(inputs)
@@ -341,6 +358,7 @@ class MusicTrainer(Trainer):
             logits = self.predict(*known or [windows]).predictions
         finally:
             self.compute_metrics = metrics
+            self._end_workers()
         assert len(logits) == len(windows), f"{len(logits)} logits for {len(windows)} windows"
         return logits.astype(np.float32)
 
