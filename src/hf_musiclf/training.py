@@ -100,7 +100,7 @@ class MusicTrainer(Trainer):
         if args.waveform_changes:
             changes = WaveformAugmentation(args.waveform_changes, loaded.features.sampling_rate)
             heard = AugmentedWindows(heard, changes, args.seed)
-        if args.device.type == "cpu":  # where convolutions are up to a third faster so; on a GPU it was not measured
+        if args.device.type == "cpu":  # benchmarks/convolutions.py; on a GPU it was not measured
             loaded.model.to(memory_format=torch.channels_last)
         super().__init__(
             model=loaded.model,

@@ -230,7 +230,7 @@ class CnnModel(CnnPreTrainedModel):
                 f"more and the {size} bins of feature_size"
             )
         hidden = self.stem(self.standardisation(input_values.transpose(1, 2))[:, None])
-        if hidden.device.type == "cpu":  # where convolutions are a tenth faster with the channels last in memory
+        if hidden.device.type == "cpu":  # where convolutions are faster with the channels last in memory
             hidden = hidden.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             hidden = layer(hidden)
