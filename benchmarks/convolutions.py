@@ -10,10 +10,13 @@ the repetitions' own; the difference is the largest of the logits, in evaluation
 """
 
 import copy
+import json
 import statistics
 from functools import partial
+from pathlib import Path
 
 import torch
+import yaml
 from machine import begin, make_parser, write_figures
 from timing import median_ratio, take_turns
 from transformers import set_seed
@@ -22,7 +25,8 @@ from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.models.loading import load_classifier
 
 LABELS = tuple("abcdefghij")
-FOUR_LAYERS = "block=plain,channels=[32,64,128,128],batch_norm=false,pooling=flatten,dense_sizes=[128]"
+CONFIGS = Path(__file__).resolve().parent.parent / "recipes/configs"
+FOUR_LAYERS = json.dumps(yaml.safe_load((CONFIGS / "four_layer_cnn.yaml").read_text())["model_config"])
 # name -> model type, config, window in seconds, as in the recipes and their configs.
 MODELS = {
     "cnn": ("spectrogram_cnn", None, 5.0),

@@ -31,7 +31,7 @@ def write_recording(path: Path, seconds: float, rate: int = 48_000, channels: in
     frames, piece = round(seconds * rate), PIECE_SECONDS * rate
     times = np.arange(min(frames, piece)) / rate
     hertz, loudness = 55 * 2 ** rng.uniform(0, 5, (PIECE_SECONDS, channels)), rng.uniform(500, 15_000, PIECE_SECONDS)
-    second = np.minimum(times, PIECE_SECONDS - 1).astype(int)
+    second = times.astype(int)
     tones = loudness[second, None] * np.sin(2 * np.pi * hertz[second] * times[:, None])
     minute = (tones + rng.normal(0, 1000, tones.shape)).astype(np.int16)
     with soundfile.SoundFile(path, "w", rate, channels) as file:  # 16-bit PCM is the default of WAV and FLAC

@@ -41,7 +41,7 @@ def take_turns(
         calls[name] = max(1, round(turn_seconds * count / (now(device) - began)))
     seconds = {name: [] for name in ways}
     for repetition in range(repetitions):
-        for name in sorted(ways, key=list(ways).index, reverse=repetition % 2 == 1):
+        for name in list(ways)[:: -1 if repetition % 2 else 1]:
             time.sleep(PAUSE_SECONDS)
             began = now(device)
             for _ in range(calls[name]):

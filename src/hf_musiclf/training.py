@@ -83,11 +83,9 @@ class MusicTrainer(Trainer):
             check_shortest(windows, hearer.features)
         self.loaded, self.windows, self.features = loaded, windows, loaded.features
         self.frozen = frozen_modules(loaded.model)
-        if args.freeze_batch_norm and loaded.facts.get("start") != FROM_SCRATCH:
-            self.frozen += batch_norms(loaded.model)
-        if args.freeze_batch_norm and debiasing and debiasing.joint:
-            weak = debiasing.weak.members[0]
-            self.frozen += batch_norms(weak.model) if weak.facts.get("start") != FROM_SCRATCH else []
+        for learning in (loaded, *(debiasing.weak.members[:1] if debiasing and debiasing.joint else ())):
+            if args.freeze_batch_norm and learning.facts.get("start") != FROM_SCRATCH:
+                self.frozen += batch_norms(learning.model)
         self._loaders: list[Any] = []
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
