@@ -20,6 +20,7 @@ from hf_musiclf.data.synthetic import GENRES, render_track
 from hf_musiclf.data.window_dataset import collate_inputs
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier
+from hf_musiclf.probabilities import softmax
 from hf_musiclf.training import MusicTrainer
 
 
@@ -118,6 +119,34 @@ def test_pipeline_gives_the_same_probabilities_without_our_package(finished, cor
     ours = TrackClassifier(str(folder))(file)
     for label, probability in zip(ours.labels, ours.window_probabilities[0], strict=True):
         assert found[label] == pytest.approx(probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["all", "head"])
+def test_while_training_some_windows_of_each_track_are_validated_and_in_the_end_all(
+    layers, finished, corpus, tmp_path, monkeypatch
+):
+    calls, logits = [], MusicTrainer.logits
+
+    def remembered(trainer, windows):
+        calls.append((trainer, windows, logits(trainer, windows)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(MusicTrainer, "logits", remembered)
+    changes = dict(model=finished[0], model_config=None, train_layers=layers, validation_windows_per_track=2)
+    last = dict(max_steps=2, eval_strategy="steps", eval_steps=2, load_best_model_at_end=False)
+    every = dict(train_windows="all") if layers == "head" else {}
+    report = recipe().main(flags(**data_flags(corpus), **changes, **last, **every, output_dir=tmp_path / "run"))
+    trainer, windows, of_all = calls[0]
+    assert windows is trainer.windows["validation"] and bool(trainer.embedded) == (layers == "head")
+    probabilities = softmax(of_all)
+    assert np.bincount(windows.track_of_window).tolist() == [4] * report["validation"]["track"]["n"]
+    spread = probabilities.reshape(-1, 4, len(report["data"]["labels"]))[:, [1, 3]].mean(axis=1)
+    expected = -np.log(spread[np.arange(len(spread)), windows.label_of_track]).mean()
+    told = [entry for entry in report["training"]["history"] if "eval_track_log_loss" in entry][-1]
+    assert told["eval_track_log_loss"] == pytest.approx(expected, rel=1e-5)
+    assert told["eval_track_log_loss"] != pytest.approx(report["validation"]["track"]["log_loss"], rel=1e-5)
+    assert report["validation"]["window"]["n"] == len(windows)
+    assert report["training"]["windows_validated_while_training"] == len(windows) / 2
 
 
 def test_a_killed_run_ends_with_the_same_metrics_as_one_that_was_not(corpus, tmp_path, monkeypatch, capsys):

@@ -86,6 +86,14 @@ def test_windows_keep_label_and_group_of_their_track(table):
     assert [windows[index]["labels"] for index in range(len(windows))] == windows.label_of_window.tolist()
 
 
+def test_of_each_track_so_many_windows_are_spread_as_are_wanted(evaluation_windows):
+    chosen = evaluation_windows.spread(2)
+    assert evaluation_windows.track_of_window[chosen].tolist()[:8] == [0, 0, 1, 2, 3, 3, 4, 5]
+    assert evaluation_windows.start_of_window[chosen].tolist()[:4] == [1000, 4000, 0, 0]
+    for every in (0, 6):
+        assert evaluation_windows.spread(every).tolist() == list(range(len(evaluation_windows)))
+
+
 # Random windows
 
 

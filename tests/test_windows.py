@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hf_musiclf.windows import random_window_start, seconds_to_samples, window_starts
+from hf_musiclf.windows import evenly_spread, random_window_start, seconds_to_samples, window_starts
 
 
 @pytest.mark.parametrize("n_samples", [1, 99, 100, 101, 199, 200, 250, 1000])
@@ -26,6 +26,17 @@ def test_windows_without_overlap_are_as_few_as_can_be():
 def test_a_hop_that_would_skip_samples_is_refused(hop):
     with pytest.raises(ValueError, match=rf"hop={hop} must lie in 1\.\.100"):
         window_starts(1000, window=100, hop=hop)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 36, 100])
+@pytest.mark.parametrize("at_most", [1, 2, 5, 12, 200])
+def test_windows_that_are_spread_stand_for_every_part_of_a_track(n, at_most):
+    chosen = evenly_spread(n, at_most)
+    assert len(chosen) == min(n, at_most) and set(chosen) <= set(range(n))
+    distances = np.diff(chosen)
+    assert len(chosen) == 1 or (distances.min() >= 1 and distances.max() - distances.min() <= 1)
+    # Both ends are as far from what is chosen as half a distance, rounded.
+    assert abs(chosen[0] - (n - 1 - chosen[-1])) <= 1 and chosen[0] <= n / len(chosen) / 2
 
 
 def test_random_window_is_a_function_of_seed_epoch_and_track():

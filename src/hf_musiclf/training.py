@@ -87,6 +87,7 @@ class MusicTrainer(Trainer):
             if args.freeze_batch_norm and learning.facts.get("start") != FROM_SCRATCH:
                 self.frozen += batch_norms(learning.model)
         self._loaders: list[Any] = []
+        self.validated = windows["validation"].spread(args.validation_windows_per_track)
         # Who scores whole tracks with the saved model takes the windows that evaluation took.
         loaded.model.config.hop_seconds = windows["validation"].hop / loaded.features.sampling_rate
         callbacks = [EpochCallback(), *(kwargs.pop("callbacks", None) or [])]
@@ -104,7 +105,7 @@ class MusicTrainer(Trainer):
             model=loaded.model,
             args=args,
             train_dataset=heard,
-            eval_dataset=windows["validation"],
+            eval_dataset=torch.utils.data.Subset(windows["validation"], self.validated),
             data_collator=choose_collator(loaded.features, args, debiasing),
             processing_class=loaded.features.extractor,
             compute_metrics=self._validation_metrics,
@@ -177,7 +178,8 @@ class MusicTrainer(Trainer):
             split: EmbeddedWindows(name, cache.read(part), part, weak.get(split))
             for split, part in self.windows.items()
         }
-        self.train_dataset, self.eval_dataset = self.embedded["train"], self.embedded["validation"]
+        self.train_dataset = self.embedded["train"]
+        self.eval_dataset = torch.utils.data.Subset(self.embedded["validation"], self.validated)
         self.data_collator = collate_embeddings
         args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
         self.model = self.model_wrapped = without_backbone(model)
@@ -338,8 +340,8 @@ class MusicTrainer(Trainer):
     def _validation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         windows = self.windows["validation"]
         probabilities = softmax(prediction.predictions)
-        of_windows = classification_metrics(probabilities, windows.label_of_window)
-        _, by_track = mean_by_track(probabilities, windows.track_of_window)
+        of_windows = classification_metrics(probabilities, windows.label_of_window[self.validated])
+        _, by_track = mean_by_track(probabilities, windows.track_of_window[self.validated])
         of_tracks = classification_metrics(by_track, windows.label_of_track)
         return {
             "track_accuracy": of_tracks["accuracy"],
@@ -460,6 +462,7 @@ def _fit(trainer: MusicTrainer, run: Run) -> dict[str, Any]:
     seconds = time.monotonic() - started
     return {
         "seconds_since_start_or_resume": round(seconds, 1),
+        "windows_validated_while_training": len(trainer.validated),
         "train_windows_per_second": _windows_per_second(trainer, before, seconds),
         "steps": fitted.global_step,
         "epochs": round(trainer.state.epoch or 0, 3),

@@ -39,6 +39,18 @@ def window_starts(n_samples: int, window: int, hop: int) -> list[int]:
     return [*starts, n_samples - window]
 
 
+def evenly_spread(n: int, at_most: int) -> list[int]:
+    """Indices of at most so many of n things in a row: the middles of as many equal parts, all where there are no more.
+
+    at_most: 1 or more.
+
+    >>> evenly_spread(10, 2), evenly_spread(3, 4)
+    ([2, 7], [0, 1, 2])
+    """
+    chosen = min(n, at_most)
+    return [(2 * part + 1) * n // (2 * chosen) for part in range(chosen)]
+
+
 def random_window_start(n_samples: int, window: int, seed: int, epoch: int, track: int) -> int:
     """Start of the window that a track shows in an epoch, uniform over all starts.
 

@@ -24,6 +24,13 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
     bootstrap_resamples: int = field(
         default=2000, metadata={"help": "Bootstrap resamples of groups behind each 95 %% interval."}
     )
+    validation_windows_per_track: int = field(
+        default=12,
+        metadata={
+            "help": "Windows of each validation track that are scored while training, spread evenly over it; 0: all. "
+            "12 are all of GTZAN's 30 s. The report is of all windows, of validation and of test."
+        },
+    )
     cache_embeddings: bool = field(
         default=True,
         metadata={
@@ -97,6 +104,10 @@ class RecipeTrainingArguments(TrainingArguments, DebiasArguments):
         if self.bootstrap_resamples < 100:
             raise UserError(
                 f"bootstrap_resamples={self.bootstrap_resamples} is too few for an interval; use 100 or more"
+            )
+        if self.validation_windows_per_track < 0:
+            raise UserError(
+                f"validation_windows_per_track={self.validation_windows_per_track} must be 0, for all, or more"
             )
         for name in ("mixup_alpha", "mask_bands", "mask_frames"):
             if not 0 <= getattr(self, name) < float("inf"):

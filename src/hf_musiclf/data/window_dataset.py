@@ -9,7 +9,7 @@ import torch
 
 from hf_musiclf.audio import read_audio
 from hf_musiclf.data.tracks import TrackTable
-from hf_musiclf.windows import random_window_start, seconds_to_samples, window_starts
+from hf_musiclf.windows import evenly_spread, random_window_start, seconds_to_samples, window_starts
 
 
 class _Windows(torch.utils.data.Dataset):
@@ -104,6 +104,19 @@ class EvaluationWindows(_Windows):
     def tracks(self) -> range:
         """Positions of the tracks, as in `track_of_window`."""
         return range(len(self.rows))
+
+    def spread(self, per_track: int) -> np.ndarray:
+        """Positions of at most so many windows of each track, spread evenly over it; 0: of all windows."""
+        if not per_track:
+            return np.arange(len(self))
+        counts = np.bincount(self.track_of_window, minlength=len(self.rows))
+        firsts = np.cumsum(counts) - counts
+        chosen = [
+            first + index
+            for first, count in zip(firsts, counts, strict=True)
+            for index in evenly_spread(count, per_track)
+        ]
+        return np.array(chosen, dtype=np.int64)
 
     @property
     def label_of_window(self) -> np.ndarray:
