@@ -5,7 +5,7 @@
     python benchmarks/usual_way.py --data_dir GTZAN_FOLDER --split_scheme random --epochs 30
 
     ours      recipes/ast_gtzan.py: two workers read a random window of each file, features are made in batches; the
-              test score is of whole tracks; table of tracks (no file is known yet), report and pictures count
+              test score is of whole tracks, that of validation of windows spread over each; table of tracks (no file is known yet), report and pictures count
     usual     benchmarks/usual_example.py: `set_transform` decodes whole files and calls the stock extractor; the test
               score is of each track's first window. It gets the split ready made. Once in the main process, Trainer's
               default, and once in as many workers as ours has, which are kept between epochs (--usual_workers)
@@ -90,6 +90,8 @@ def run_ours(data, optimisation, model, folder, args):
     window = {"window_seconds": args.window_seconds, "eval_hop_seconds": args.window_seconds}
     flags = {**data, **window, **optimisation, "model": model, "dataloader_num_workers": args.workers}
     flags |= {"cache_dir": folder / "cache", "output_dir": folder / "ours"}
+    if args.validation_windows_per_track is not None:
+        flags["validation_windows_per_track"] = args.validation_windows_per_track
     words = [f"--{name}={value}" for name, value in flags.items()]
     seconds, _ = run_timed([sys.executable, "recipes/ast_gtzan.py", *words], args)
     return seconds, read_predictions(folder / "ours")["test"]
@@ -164,6 +166,7 @@ def main(argv=None):
     parser.add_argument("--epochs", type=int, default=10, help="of training")
     parser.add_argument("--batch", type=int, default=16, help="clips a step")
     parser.add_argument("--workers", type=int, default=2, help="processes that read for ours, as the recipe has it")
+    parser.add_argument("--validation_windows_per_track", type=int, help="of ours, after every epoch; default: its own")
     parser.add_argument("--usual_workers", type=int, nargs="+", default=[0, 2], help="the same for the usual way")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each, with other seeds")
     args = parser.parse_args(argv)
