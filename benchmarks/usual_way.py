@@ -5,7 +5,8 @@
     python benchmarks/usual_way.py --data_dir GTZAN_FOLDER --split_scheme random --epochs 30
 
     ours      recipes/ast_gtzan.py: two workers read a random window of each file, features are made in batches; the
-              test score is of whole tracks, that of validation of windows spread over each; table of tracks (no file is known yet), report and pictures count
+              test score is of whole tracks, validation of windows spread over each (all of them where there are few);
+              table of tracks (no file is known yet), report and pictures count
     usual     benchmarks/usual_example.py: `set_transform` decodes whole files and calls the stock extractor; the test
               score is of each track's first window. It gets the split ready made. Once in the main process, Trainer's
               default, and once in as many workers as ours has, which are kept between epochs (--usual_workers)
