@@ -44,7 +44,7 @@ setup(
     ],
     extras_require={
         # gradio for the tests of the page, which playwright opens in a Chromium of the system.
-        "dev": ["pytest>=8", "ruff>=0.12", "librosa>=0.11", "gradio>=6", "playwright>=1.50"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "librosa>=0.11", "gradio>=6", "playwright>=1.50"],
         "app": ["gradio>=6"],
     },
     classifiers=[

@@ -2,6 +2,7 @@
 
     python benchmarks/usual_way.py
     python benchmarks/usual_way.py --usual_workers 4 --repetitions 5 --output usual_way.json
+    python benchmarks/usual_way.py --recordings 40 --seconds 420 --repetitions 1
     python benchmarks/usual_way.py --data_dir GTZAN_FOLDER --split_scheme random --epochs 30
 
     ours      recipes/ast_gtzan.py: two workers read a random window of each file, features are made in batches; the
@@ -17,8 +18,9 @@ own, from the start of Python to its end, and they take turns, each time with an
 the repetitions' own; it should be 3 or more over the main process. Accuracy is over the test tracks of all repetitions,
 its 95 % interval a bootstrap over artists.
 
-Data: the synthetic corpus, its tracks as long as GTZAN's, or with --data_dir what `--dataset gtzan` or `--dataset
-folder` reads as files, not as an archive.
+Data: the synthetic corpus, its tracks as long as GTZAN's; or with --recordings so many noisy tones of --seconds each at
+48 kHz stereo, like MAESTRO's recordings, of two labels and nothing to learn; or with --data_dir what `--dataset gtzan`
+or `--dataset folder` reads as files, not as an archive.
 """
 
 import json
@@ -32,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import begin, make_parser, write_figures
+from signals import write_recording
 from timing import median_ratio
 from transformers import set_seed
 
@@ -57,9 +60,15 @@ OPTIMISATION = {
 
 
 def data_arguments(args, folder):
-    """Where the tracks are, as `load_tracks` and the recipe take it; the synthetic corpus is written first."""
+    """Where the tracks are, as `load_tracks` and the recipe take it; what is to be made is written first."""
     found = {"dataset": args.dataset, "data_dir": args.data_dir, "split_scheme": args.split_scheme}
-    if not args.data_dir:
+    if args.recordings:
+        for number in range(args.recordings):
+            path = folder / "recordings" / ("one", "other")[number % 2] / f"{number:04d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_recording(path, args.seconds, seed=number)
+        found |= {"dataset": "folder", "data_dir": str(folder / "recordings"), "split_scheme": "random"}
+    elif not args.data_dir:
         corpus = write_corpus(folder / "corpus", args.tracks_per_artist, args.artists_per_genre, args.seconds)
         found |= {"dataset": "synthetic", "data_dir": str(corpus)}
     return {name: value for name, value in found.items() if value is not None}
@@ -78,6 +87,7 @@ def save_model(args, labels, seed, folder):
 def run_timed(command, args):
     """Seconds of a process from its start to its end, and what it printed. Exits where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+    del environment["THP_MEM_ALLOC_ENABLE"]  # hf_musiclf has set it here, and does so in ours; the usual way has it not
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent)
     seconds = time.perf_counter() - began
@@ -159,6 +169,7 @@ def main(argv=None):
     parser.add_argument("--data_dir", help="folder of GTZAN, or of LABEL/file; default: the synthetic corpus")
     parser.add_argument("--dataset", choices=["gtzan", "folder"], default="gtzan", help="what --data_dir holds")
     parser.add_argument("--split_scheme", help="of the data; default: the first that they allow")
+    parser.add_argument("--recordings", type=int, default=0, help="so many at 48 kHz stereo instead of the corpus")
     parser.add_argument("--tracks_per_artist", type=int, default=2, help="of the synthetic corpus")
     parser.add_argument("--artists_per_genre", type=int, default=10, help="of the synthetic corpus")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of its tracks; GTZAN's are 30 s")
@@ -171,6 +182,8 @@ def main(argv=None):
     parser.add_argument("--usual_workers", type=int, nargs="+", default=[0, 2], help="the same for the usual way")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each, with other seeds")
     args = parser.parse_args(argv)
+    if args.recordings and args.data_dir:
+        parser.error("--recordings are made, --data_dir are your own; leave one out")
     args.data_dir = args.data_dir and str(Path(args.data_dir).resolve())
     machine = begin(args, "torch", "transformers", "accelerate", "datasets", "soxr", "soundfile")
     with tempfile.TemporaryDirectory() as folder:

@@ -168,7 +168,9 @@ class MusicTrainer(Trainer):
                 return self.loaded.embed(model, inputs)
 
         everything = list(self.windows.values())
-        of_batch = (args.per_device_eval_batch_size, args.dataloader_num_workers)
+        # A CPU's caches hold eight windows on their way through the layers, and not 32 (benchmarks/frozen_backbone.py).
+        size = min(args.per_device_eval_batch_size, 8) if args.device.type == "cpu" else args.per_device_eval_batch_size
+        of_batch = (size, args.dataloader_num_workers)
         cache.fill(everything, embed, *of_batch, (args.process_index, args.world_size), self.is_world_process_zero())
         self.accelerator.wait_for_everyone()
         cache.fill(everything, embed, *of_batch, verbose=False)  # what another machine has on a disk of its own
