@@ -20,6 +20,9 @@ class Windows(list):
     hop = window = 16_000
     samples_of_track = np.array([16_000])
 
+    def spread(self, per_track):
+        return np.arange(len(self))
+
 
 @pytest.fixture
 def model():
