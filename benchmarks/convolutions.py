@@ -4,9 +4,10 @@
     python benchmarks/convolutions.py --precisions float32 --threads 1 --output convolutions.json
 
 Forward and backward pass of a batch of random inputs, without an optimiser. `plain` has the weights as they are loaded,
-`last` has them with their channels last in memory, as MusicTrainer turns them on a CPU. What a class itself does with
-its inputs, on a CPU, is in both. Speeds are windows a second, medians of the repetitions; the speed-up is the median of
-the repetitions' own; the difference is the largest of the logits, in evaluation.
+`last` has them with their channels last in memory, as MusicTrainer turns those of the small networks on a CPU, but not
+those of EfficientAT. What a class itself does with its inputs, on a CPU, is in both. Speeds are windows a second,
+medians of the repetitions; the speed-up is the median of the repetitions' own; the difference is the largest of the
+logits, in evaluation.
 """
 
 import copy

@@ -5,9 +5,9 @@
 
 A training step (forward, backward, AdamW) and a forward pass of a batch of random inputs, in a process of its own each
 time: PyTorch reads the variable once. `small` has it at 0, PyTorch's default, `huge` at 1; weights have their channels
-last in both, as in training. The processes take turns, the order turned round from one repetition to the next. Speeds
-are windows a second, medians over the repetitions; the speed-ups are the median of the repetitions' own; memory is the
-largest resident set of a process, the median too.
+last in both where training turns them so. The processes take turns, the order turned round from one repetition to the
+next. Speeds are windows a second, medians over the repetitions; the speed-ups are the median of the repetitions' own;
+memory is the largest resident set of a process, the median too.
 
 On Linux the kernel has to allow it (/sys/kernel/mm/transparent_hugepage/enabled: madvise, or always, where `small` is
 in huge pages in part, too); elsewhere it changes nothing.
@@ -31,9 +31,13 @@ def measure(name, precision, batch, threads):
     import torch
     from convolutions import batch_of
 
+    from hf_musiclf.models.loading import FAMILIES
+
     torch.set_num_threads(threads)
     loaded, inputs, labels = batch_of(name, batch)
-    model = loaded.model.to(memory_format=torch.channels_last)
+    model = loaded.model
+    if getattr(FAMILIES[loaded.family], "CHANNELS_LAST", False):
+        model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 

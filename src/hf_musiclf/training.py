@@ -31,7 +31,7 @@ from hf_musiclf.launching import available_cores
 from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
-from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
+from hf_musiclf.models.loading import FAMILIES, FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import (
@@ -99,7 +99,8 @@ class MusicTrainer(Trainer):
         if args.waveform_changes:
             changes = WaveformAugmentation(args.waveform_changes, loaded.features.sampling_rate)
             heard = AugmentedWindows(heard, changes, args.seed)
-        if args.device.type == "cpu":  # benchmarks/convolutions.py; on a GPU it was not measured
+        # On a GPU it was not measured.
+        if args.device.type == "cpu" and getattr(FAMILIES.get(loaded.family), "CHANNELS_LAST", False):
             loaded.model.to(memory_format=torch.channels_last)
         super().__init__(
             model=loaded.model,
