@@ -17,6 +17,7 @@ from transformers import AutoConfig
 from hf_musiclf.audio_readers import AudioError, open_reader
 from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.models.families import encoders
+from hf_musiclf.models.folding import fold_batch_norms
 from hf_musiclf.models.loading import FAMILIES, quiet_transformers
 from hf_musiclf.models.music_pipeline import TASK, MusicClassificationPipeline, open_source
 from hf_musiclf.reach import only_local, why_not_here
@@ -78,6 +79,8 @@ class TrackPipeline(MusicClassificationPipeline):
 
     def __init__(self, *args, features: Any = None, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.device.type == "cpu":
+            self.model = fold_batch_norms(self.model)
         family = FAMILIES.get(self.model.config.model_type)
         self.features = family.make_features(self.feature_extractor) if features is None and family else features
         if self.features:
@@ -193,7 +196,7 @@ class TrackClassifier:
             if "trust_remote_code" in str(error):
                 reason = "it runs code of its own; read it, and if you trust it pass --trust_remote_code"
             raise UserError(f"model={model!r} cannot be loaded: {reason}") from error
-        self.model, self.features = self.pipeline.model, self.pipeline.features
+        self.model, self.features = loaded, self.pipeline.features
         self.labels, self.batch_size = self.pipeline.labels, batch_size
 
     def __call__(

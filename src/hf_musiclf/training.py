@@ -30,6 +30,7 @@ from hf_musiclf.hub import publish_if_asked
 from hf_musiclf.launching import available_cores
 from hf_musiclf.losses import cross_entropy
 from hf_musiclf.metrics import classification_metrics
+from hf_musiclf.models.folding import fold_batch_norms
 from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
 from hf_musiclf.models.loading import FAMILIES, FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.probabilities import mean_by_track, softmax
@@ -160,13 +161,16 @@ class MusicTrainer(Trainer):
         """Run the backbone over all windows, as far as that is not kept, and go on with the head alone."""
         model, args = self.loaded.model, self.args
         model.base_model.eval()
+        # Under bf16 folded weights would be rounded where the norms are not.
+        folds = args.device.type == "cpu" and self.accelerator.mixed_precision == "no"
+        backbone = fold_batch_norms(model) if folds else model
         cache = EmbeddingCache(model, self.features.extractor, cache_dir, self.accelerator.mixed_precision)
 
         @torch.no_grad()
         def embed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             inputs = self.features(batch["waveforms"].to(args.device), batch["lengths"])
             with self.accelerator.autocast():
-                return self.loaded.embed(model, inputs)
+                return self.loaded.embed(backbone, inputs)
 
         everything = list(self.windows.values())
         # A CPU's caches hold eight windows on their way through the layers, and not 32 (benchmarks/frozen_backbone.py).
