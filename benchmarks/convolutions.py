@@ -39,19 +39,14 @@ MODELS = {
 PRECISIONS = ("float32", "bf16")
 
 
-def batch_of(name, batch):
-    """A model of MODELS with its features, random inputs as these make them, and labels `(batch,)`."""
+def compare(name, precision, args):
+    """One row of the table."""
     model_type, config, seconds = MODELS[name]
     set_seed(0)
     loaded = load_classifier(ModelArguments("random", config), LABELS, seconds, model_type, verbose=False)
     samples = round(seconds * loaded.features.sampling_rate)
-    inputs = loaded.features(0.1 * torch.randn(batch, samples), torch.full((batch,), samples))
-    return loaded, inputs, torch.arange(batch) % len(LABELS)
-
-
-def compare(name, precision, args):
-    """One row of the table."""
-    loaded, inputs, labels = batch_of(name, args.batch)
+    inputs = loaded.features(0.1 * torch.randn(args.batch, samples), torch.full((args.batch,), samples))
+    labels = torch.arange(args.batch) % len(LABELS)
     models = {"plain": loaded.model, "last": copy.deepcopy(loaded.model).to(memory_format=torch.channels_last)}
 
     def step(model):

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import hf_musiclf  # noqa: F401  before PyTorch makes a tensor: how it asks for memory is settled then
-
 
 def make_parser(documentation: str, threads: bool = False) -> argparse.ArgumentParser:
     """A parser with what every benchmark asks for: --output and, where PyTorch computes in this process, --threads."""

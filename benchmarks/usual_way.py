@@ -87,7 +87,6 @@ def save_model(args, labels, seed, folder):
 def run_timed(command, args):
     """Seconds of a process from its start to its end, and what it printed. Exits where it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-    del environment["THP_MEM_ALLOC_ENABLE"]  # hf_musiclf has set it here, and does so in ours; the usual way has it not
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent)
     seconds = time.perf_counter() - began

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,15 +44,6 @@ def test_a_full_disk_is_one_line_and_a_defect_keeps_its_traceback(capsys):
 )
 def test_processes_asked_of_accelerate_on_a_cpu(command, count):
     assert cpu_processes(command.split(), "x.py") == count
-
-
-@pytest.mark.parametrize("asked, expected", [(None, "1"), ("0", "0")])
-def test_huge_pages_are_asked_for_before_torch_can_look_unless_the_user_has_spoken(asked, expected):
-    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
-    environment |= {} if asked is None else {"THP_MEM_ALLOC_ENABLE": asked}
-    code = "import hf_musiclf, os, sys; print('torch' in sys.modules, os.environ['THP_MEM_ALLOC_ENABLE'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == ["False", expected]
 
 
 def test_recipes_start_without_what_only_their_end_needs():
