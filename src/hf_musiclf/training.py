@@ -173,8 +173,8 @@ class MusicTrainer(Trainer):
                 return self.loaded.embed(backbone, inputs)
 
         everything = list(self.windows.values())
-        # On a CPU eight windows at once are faster than 32 (29 against 40 ms a window of EfficientAT mn10 on two cores):
-        # of these every feature map is so large that the system is asked for fresh memory in every layer.
+        # On a CPU eight windows at once are faster than 32 (30 against 40 ms a window of EfficientAT mn10, two cores):
+        # feature maps of 32 are so large that the system is asked for fresh memory in every layer.
         size = min(args.per_device_eval_batch_size, 8) if args.device.type == "cpu" else args.per_device_eval_batch_size
         of_batch = (size, args.dataloader_num_workers)
         cache.fill(everything, embed, *of_batch, (args.process_index, args.world_size), self.is_world_process_zero())
