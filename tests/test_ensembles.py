@@ -525,6 +525,8 @@ def test_cross_validations_are_averaged_fold_by_fold(script, runs, tmp_path, cap
 
 def test_cross_validations_of_other_folds_are_refused(script, runs, tmp_path):
     first, second = (cross_validation(runs[0], tmp_path / f"cv_{seed}", seed) for seed in (1, 2))
+    with pytest.raises(UserError, match=r"gone is no folder; name the output_dir of a finished cross-validation"):
+        ensemble(script, [first, tmp_path / "gone"], tmp_path / "e")
     with pytest.raises(
         UserError, match=r"of the same folds make an ensemble, and these have other numbers: .* 2, .* none"
     ):

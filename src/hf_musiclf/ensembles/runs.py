@@ -44,6 +44,11 @@ def find_runs(names: Sequence[str]) -> list[list[Member]]:
     folds = {name: fold_folders(Path(name)) for name in names}
     if not any(folds.values()):
         return [[find_member(name) for name in names]]
+    gone = [name for name in names if not Path(name).is_dir()]
+    if gone:
+        raise UserError(
+            f"{gone[0]} is no folder; name the output_dir of a finished cross-validation, as the others are"
+        )
     counts = [len(folds[name]) for name in names]
     if len(set(counts)) > 1:
         told = ", ".join(f"{name} {count or 'none'}" for name, count in zip(names, counts, strict=True))
