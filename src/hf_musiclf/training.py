@@ -100,7 +100,6 @@ class MusicTrainer(Trainer):
         if args.waveform_changes:
             changes = WaveformAugmentation(args.waveform_changes, loaded.features.sampling_rate)
             heard = AugmentedWindows(heard, changes, args.seed)
-        # On a GPU it was not measured.
         if args.device.type == "cpu" and getattr(FAMILIES.get(loaded.family), "CHANNELS_LAST", False):
             loaded.model.to(memory_format=torch.channels_last)
         super().__init__(

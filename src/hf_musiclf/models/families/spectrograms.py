@@ -41,7 +41,8 @@ class SpectrogramFamily:
     examples: str
     extractor_class: type = SpectrogramFeatureExtractor
     make_features: type = SpectrogramFeatures
-    # On a CPU these train faster with the channels of their weights last in memory (benchmarks/convolutions.py).
+    # On a CPU these train faster with the channels of their weights last in memory (benchmarks/convolutions.py); on
+    # a GPU it was not measured.
     CHANNELS_LAST: ClassVar[bool] = True
 
     @property
