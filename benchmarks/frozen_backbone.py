@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import begin, make_parser, write_figures
-from signals import write_recording
+from signals import write_labelled
 from timing import median_ratio
 from transformers import PrinterCallback, set_seed
 
@@ -70,10 +70,7 @@ def new_model(name, model_args, window_seconds):
 
 def write_windows(folder, count, seconds, rate):
     """`count` windows as so many files of one window, and their splits: three fifths, a fifth, a fifth."""
-    for number in range(count):
-        path = folder / LABELS[number % len(LABELS)] / f"{number:04d}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_recording(path, seconds, rate, channels=1, seed=number)
+    write_labelled(folder, LABELS, count, seconds, rate=rate, channels=1)
     table = load_folder(str(folder), str(folder / "cache"))
     fifth = max(1, count // 5)
     parts = np.split(np.arange(count), [count - 2 * fifth, count - fifth])

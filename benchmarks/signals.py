@@ -1,5 +1,6 @@
 """What benchmarks listen to: sound that costs what music costs, made on the spot, the same every time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +38,11 @@ def write_recording(path: Path, seconds: float, rate: int = 48_000, channels: in
     with soundfile.SoundFile(path, "w", rate, channels) as file:  # 16-bit PCM is the default of WAV and FLAC
         for start in range(0, frames, rate):  # by seconds: libsndfile's Vorbis encoder crashes on a minute at once
             file.write(minute[start % piece :][: min(rate, frames - start)])
+
+
+def write_labelled(folder: Path, labels: Sequence[str], count: int, seconds: float, **form) -> None:
+    """`count` recordings as folder/LABEL/NUMBER.wav, the labels in turn; form: what else write_recording takes."""
+    for number in range(count):
+        path = folder / labels[number % len(labels)] / f"{number:04d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_recording(path, seconds, seed=number, **form)

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import begin, make_parser, write_figures
-from signals import write_recording
+from signals import write_labelled
 from timing import median_ratio
 from transformers import set_seed
 
@@ -63,10 +63,7 @@ def data_arguments(args, folder):
     """Where the tracks are, as `load_tracks` and the recipe take it; what is to be made is written first."""
     found = {"dataset": args.dataset, "data_dir": args.data_dir, "split_scheme": args.split_scheme}
     if args.recordings:
-        for number in range(args.recordings):
-            path = folder / "recordings" / ("one", "other")[number % 2] / f"{number:04d}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_recording(path, args.seconds, seed=number)
+        write_labelled(folder / "recordings", ("one", "other"), args.recordings, args.seconds)
         found |= {"dataset": "folder", "data_dir": str(folder / "recordings"), "split_scheme": "random"}
     elif not args.data_dir:
         corpus = write_corpus(folder / "corpus", args.tracks_per_artist, args.artists_per_genre, args.seconds)
@@ -100,8 +97,6 @@ def run_ours(data, optimisation, model, folder, args):
     window = {"window_seconds": args.window_seconds, "eval_hop_seconds": args.window_seconds}
     flags = {**data, **window, **optimisation, "model": model, "dataloader_num_workers": args.workers}
     flags |= {"cache_dir": folder / "cache", "output_dir": folder / "ours"}
-    if args.validation_windows_per_track is not None:
-        flags["validation_windows_per_track"] = args.validation_windows_per_track
     words = [f"--{name}={value}" for name, value in flags.items()]
     seconds, _ = run_timed([sys.executable, "recipes/ast_gtzan.py", *words], args)
     return seconds, read_predictions(folder / "ours")["test"]
@@ -177,7 +172,6 @@ def main(argv=None):
     parser.add_argument("--epochs", type=int, default=10, help="of training")
     parser.add_argument("--batch", type=int, default=16, help="clips a step")
     parser.add_argument("--workers", type=int, default=2, help="processes that read for ours, as the recipe has it")
-    parser.add_argument("--validation_windows_per_track", type=int, help="of ours, after every epoch; default: its own")
     parser.add_argument("--usual_workers", type=int, nargs="+", default=[0, 2], help="the same for the usual way")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each, with other seeds")
     args = parser.parse_args(argv)

@@ -107,14 +107,12 @@ class EvaluationWindows(_Windows):
 
     def spread(self, per_track: int) -> np.ndarray:
         """Positions of at most so many windows of each track, spread evenly over it; 0: of all windows."""
-        if not per_track:
-            return np.arange(len(self))
         counts = np.bincount(self.track_of_window, minlength=len(self.rows))
         firsts = np.cumsum(counts) - counts
         chosen = [
             first + index
             for first, count in zip(firsts, counts, strict=True)
-            for index in evenly_spread(count, per_track)
+            for index in evenly_spread(count, per_track or count)
         ]
         return np.array(chosen, dtype=np.int64)
 
