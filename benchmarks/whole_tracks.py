@@ -36,7 +36,7 @@ from transformers import pipeline, set_seed
 from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier, quiet_transformers
-from hf_musiclf.models.music_pipeline import window_seconds_of, window_starts
+from hf_musiclf.models.music_pipeline import usual_batch_size, window_seconds_of, window_starts
 from hf_musiclf.predicting import find_device
 
 TARGET_RATIO = 2
@@ -171,9 +171,10 @@ def main(argv=None):
     parser.add_argument("--short_tracks", type=int, default=100, help="files in the folder of short ones; 0: none")
     parser.add_argument("--short_seconds", type=float, default=30, help="length of each")
     parser.add_argument("--minutes", type=float, nargs="*", default=[1, 5, 20], help="lengths to tell the memory of")
-    parser.add_argument("--batch", type=int, default=16, help="windows at once, ours")
+    parser.add_argument("--batch", type=int, help="windows at once of all but stock (default: ours)")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
     args = parser.parse_args(argv)
+    args.batch = args.batch or usual_batch_size(torch.device(find_device(None)))
     machine = begin(args, "torch", "transformers", "soxr", "soundfile")
     print(f"{args.threads} threads, batches of {args.batch}, medians of {args.repetitions} repetitions")
     rows = []

@@ -32,7 +32,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="draw spectrogram and probabilities over time: a .png for one track, for several a folder",
     )  # fmt: skip
     parser.add_argument("--hop_seconds", type=float, help="between window starts (default: as in its evaluation)")
-    parser.add_argument("--batch_size", type=int, default=16, help="windows that a model hears at once (default: 16)")
+    parser.add_argument(
+        "--batch_size", type=int, help="windows that a model hears at once (default: 4 on a CPU, 16 on a GPU)"
+    )
     parser.add_argument("--device", help="cpu, cuda, mps (default: a GPU where there is one)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model brings along")
     return parser.parse_args(argv)

@@ -1,47 +1,25 @@
 """What learns, how fast, and that what does not learn does not change."""
 
-import numpy as np
+from functools import partial
+
 import pytest
 import torch
-from transformers import ASTConfig, ASTForAudioClassification, ClapAudioConfig
+from bare_trainers import bare_trainer, small_ast
+from transformers import ClapAudioConfig
 
-from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.models.clap import ClapAudioClassificationConfig, ClapForAudioClassification
 from hf_musiclf.models.freezing import frozen_modules, learning_rate_scales, set_trainable
-from hf_musiclf.models.loading import LoadedModel
-from hf_musiclf.training import MusicTrainer
-
-
-class Features:
-    extractor, sampling_rate = None, 16_000
-
-
-class Windows(list):
-    hop = window = 16_000
-    samples_of_track = np.array([16_000])
-
-    def spread(self, per_track):
-        return np.arange(len(self))
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = ASTConfig(
-        hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8, num_mel_bins=16, max_length=32
-    )
-    return ASTForAudioClassification(config)
+    return small_ast()
 
 
 @pytest.fixture
 def trainer(model, tmp_path):
-    def make(**arguments):
-        args = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, learning_rate=0.1, **arguments)
-        facts = {"parameters": 1, "trainable": 1}
-        windows = {"train": Windows(), "validation": Windows()}
-        return MusicTrainer(LoadedModel(model, Features(), facts), windows, args)
-
-    return make
+    return partial(bare_trainer, model, tmp_path)
 
 
 def rates(trainer, model):

@@ -179,6 +179,14 @@ def test_batches_and_neighbours_change_nothing(classify, published, song, batch_
             np.testing.assert_allclose(by_label(scores), by_label(one(source, top_k=None)), atol=1e-6)
 
 
+def test_a_cpu_hears_four_windows_at_once_unless_told_otherwise(published, song, monkeypatch):
+    heard, prepare = [], published.prepare
+    monkeypatch.setattr(published, "prepare", lambda waveforms: heard.append(len(waveforms)) or prepare(waveforms))
+    published(song, hop_seconds=0.3)
+    published(song, hop_seconds=0.3, batch_size=5)
+    assert heard == [4, 4, 5, 3]
+
+
 def test_a_track_within_one_window_ends_where_it_ends(published):
     short = {"array": noise(0.4, 8000, 2), "sampling_rate": 8000}
     (window,) = published(short, timeline=True)["timeline"]

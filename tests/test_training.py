@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from bare_trainers import bare_trainer, small_ast
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_musiclf.callbacks import EarlyStopping, EpochCallback
@@ -48,6 +49,22 @@ def batches_of_epoch(processes, epoch, skipped=0):
         prepared = skip_first_batches(prepared, skipped)
     prepared.set_epoch(epoch)
     return [[column.tolist() for column in batch] for batch in prepared]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_windows_heard_few_at_a_time_have_the_loss_and_the_logits_of_all_at_once(tmp_path, smoothing):
+    model = small_ast(num_labels=5).eval()
+    batch = {"input_values": torch.randn(7, 32, 16), "labels": torch.arange(7) % 5}
+    with torch.no_grad():
+        expected = model(batch["input_values"]).logits
+    heard = []
+    model.register_forward_pre_hook(lambda _, given, named: heard.append(len(named["input_values"])), with_kwargs=True)
+    trainer = bare_trainer(model, tmp_path, label_smoothing_factor=smoothing)
+    loss, logits, _ = trainer.prediction_step(model, batch, prediction_loss_only=False)
+    assert heard == [4, 3]
+    torch.testing.assert_close(logits, expected)
+    at_once = torch.nn.functional.cross_entropy(expected, batch["labels"], label_smoothing=smoothing)
+    torch.testing.assert_close(loss, at_once)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

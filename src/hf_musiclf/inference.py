@@ -19,7 +19,7 @@ from hf_musiclf.errors import UserError, first_line
 from hf_musiclf.models.families import encoders
 from hf_musiclf.models.folding import fold_batch_norms
 from hf_musiclf.models.loading import FAMILIES, quiet_transformers
-from hf_musiclf.models.music_pipeline import TASK, MusicClassificationPipeline, open_source
+from hf_musiclf.models.music_pipeline import TASK, MusicClassificationPipeline, open_source, usual_batch_size
 from hf_musiclf.reach import only_local, why_not_here
 
 # Read in one call of a reader: 90 s at 44.1 kHz. Where FFmpeg reads, a call decodes all that comes before it.
@@ -155,15 +155,16 @@ class _Elsewhere(_Decoded):
 class TrackClassifier:
     """A saved model that scores whole tracks of any length, format and rate.
 
-    model: folder or Hub id of a model that a recipe saved. trust_remote_code: run the code that an encoder of another
-    library brings along; our own classes are known without it. Raises UserError where it is none.
+    model: folder or Hub id of a model that a recipe saved. batch_size: windows at once; None: see `usual_batch_size`.
+    trust_remote_code: run the code that an encoder of another library brings along; our own classes are known without
+    it. Raises UserError where it is none.
     """
 
     def __init__(
         self,
         model: str,
         device: str | torch.device = "cpu",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         trust_remote_code: bool = False,
     ):
         try:
@@ -197,7 +198,8 @@ class TrackClassifier:
                 reason = "it runs code of its own; read it, and if you trust it pass --trust_remote_code"
             raise UserError(f"model={model!r} cannot be loaded: {reason}") from error
         self.model, self.features = loaded, self.pipeline.features
-        self.labels, self.batch_size = self.pipeline.labels, batch_size
+        self.labels = self.pipeline.labels
+        self.batch_size = usual_batch_size(self.pipeline.device) if batch_size is None else batch_size
 
     def __call__(
         self,

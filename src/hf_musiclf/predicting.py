@@ -83,7 +83,7 @@ def hear(
 
 
 def open_models(
-    names: Sequence[str], device: str, batch_size: int = 16, trust_remote_code: bool = False
+    names: Sequence[str], device: str, batch_size: int | None = None, trust_remote_code: bool = False
 ) -> TrackClassifier | Ensemble:
     """A saved model or ensemble; of several models their mean. Raises UserError where their labels differ."""
     opened = [open_classifier(name, device, batch_size, trust_remote_code) for name in names]
@@ -181,7 +181,7 @@ def _check(args: Namespace, tracks: Sequence[str]) -> None:
     if not tracks:
         raise UserError(f"{args.tracks[0]} holds no audio file; name files, folders that hold some, or URLs")
     for name in ("top_k", "batch_size"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"{name}={getattr(args, name)} must be 1 or more")
     if args.csv and args.csv.is_dir():
         raise UserError(f"csv={args.csv} is a folder; name a file")

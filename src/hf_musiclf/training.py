@@ -33,6 +33,7 @@ from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.models.folding import fold_batch_norms
 from hf_musiclf.models.freezing import batch_norms, frozen_modules, learning_rate_scales, split_by_scale
 from hf_musiclf.models.loading import FAMILIES, FROM_SCRATCH, LoadedModel, quiet_transformers
+from hf_musiclf.models.music_pipeline import usual_batch_size
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.report import describe_report, write_report
 from hf_musiclf.runs import (
@@ -172,9 +173,9 @@ class MusicTrainer(Trainer):
                 return self.loaded.embed(backbone, inputs)
 
         everything = list(self.windows.values())
-        # On a CPU eight windows at once are faster than 32 (30 against 40 ms a window of EfficientAT mn10, two cores):
-        # feature maps of 32 are so large that the system is asked for fresh memory in every layer.
-        size = min(args.per_device_eval_batch_size, 8) if args.device.type == "cpu" else args.per_device_eval_batch_size
+        size = args.per_device_eval_batch_size
+        if args.device.type == "cpu":
+            size = min(size, usual_batch_size(args.device))
         of_batch = (size, args.dataloader_num_workers)
         cache.fill(everything, embed, *of_batch, (args.process_index, args.world_size), self.is_world_process_zero())
         self.accelerator.wait_for_everyone()
@@ -231,6 +232,8 @@ class MusicTrainer(Trainer):
         # What does not learn must not change either: batch norms would go on counting, dropout would blur features.
         for module in self.frozen:
             module.eval()
+        if not model.training and self.args.device.type == "cpu" and not self.embedded:
+            return self._loss_by_parts(model, inputs, *args, **kwargs)
         if not (model.training and self._own_loss):
             return super().compute_loss(model, inputs, *args, **kwargs)
         return self._training_loss(model, dict(inputs), *args, **kwargs)
@@ -254,6 +257,18 @@ class MusicTrainer(Trainer):
             return losses if self.class_weights is None else losses * self.class_weights[labels]
 
         loss = targets.mean_loss(loss_of)
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss_by_parts(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Of a batch in evaluation, heard by as few windows at once as `usual_batch_size` says."""
+        parts = {name: values.split(usual_batch_size(self.args.device)) for name, values in inputs.items()}
+        losses, logits = 0.0, []
+        for part in zip(*parts.values(), strict=True):
+            loss, outputs = super().compute_loss(model, dict(zip(parts, part, strict=True)), return_outputs=True)
+            losses += loss * len(outputs["logits"])
+            logits.append(outputs["logits"])
+        outputs = {"logits": torch.cat(logits)}
+        loss = losses / len(outputs["logits"])
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedModel
 
-# Of these it is known that a layer's `norm` takes what its `conv` gives, and nothing else does.
+# Of these it is known that a layer's `norm` takes what its `conv` gives, and its `activation`, if any, what `norm`
+# gives, and nothing else does.
 OWN_LAYERS = "hf_musiclf.models."
 
 
@@ -15,14 +16,17 @@ def fold_batch_norms(model: PreTrainedModel) -> PreTrainedModel:
     """A copy for evaluation on a CPU, each batch norm made part of the convolution before it; equal up to rounding.
 
     In evaluation a batch norm is a scale and a shift of every channel, which the weights and bias of the convolution
-    can take on: there is a pass less over each feature map, and memory is what these networks wait for. The channels
-    are last in memory, too. model: float32; another one, or one without such layers, is returned itself.
+    can take on: there is a pass less over each feature map, and memory is what these networks wait for. For the same
+    reason channels are last in memory, and activations that are modules overwrite what they are given. model: float32;
+    another one, or one without such layers, is returned itself.
     """
     if model.dtype != torch.float32 or not any(map(_is_pair, model.modules())):
         return model
     folded = copy.deepcopy(model).eval()
     for layer in list(filter(_is_pair, folded.modules())):
         layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
+        if hasattr(getattr(layer, "activation", None), "inplace"):
+            layer.activation.inplace = True
     return folded.to(memory_format=torch.channels_last)
 
 
