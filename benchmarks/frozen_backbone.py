@@ -38,7 +38,7 @@ from hf_musiclf.data.folder import load_folder
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.models.loading import load_classifier
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 TARGET_RATIO = 8

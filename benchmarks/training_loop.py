@@ -34,7 +34,7 @@ from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.data.synthetic import write_corpus
 from hf_musiclf.data.window_dataset import collate_inputs, collate_windows
 from hf_musiclf.models.loading import load_classifier
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 TARGET_RATIO = 0.95

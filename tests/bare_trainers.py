@@ -5,7 +5,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 
 from hf_musiclf.arguments import RecipeTrainingArguments
 from hf_musiclf.models.loading import LoadedModel
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 
 class Features:

@@ -118,7 +118,7 @@ class Killed(BaseException):
 
 def dies_in_step(number):
     """A `MusicTrainer.training_step` that is killed the number-th time."""
-    from hf_musiclf.training import MusicTrainer
+    from hf_musiclf.trainer import MusicTrainer
 
     step, calls = MusicTrainer.training_step, []
 

@@ -10,7 +10,7 @@ from hf_musiclf.balancing import class_weights, oversampled
 from hf_musiclf.data.loading import cut_windows, load_tracks
 from hf_musiclf.data.tracks import Tracks
 from hf_musiclf.errors import UserError
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 LABELS = np.array([0] * 11 + [1] * 4 + [2] * 3)
 ROWS = np.arange(100, 118)

@@ -19,7 +19,7 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.features.clap import ClapFeatures
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.zero_shot import ClapZeroShot
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 RECIPE = ROOT / "recipes" / "clap_maestro.py"
 TINY = {

@@ -16,7 +16,7 @@ from hf_musiclf.data.schemes import Stratified
 from hf_musiclf.errors import UserError
 from hf_musiclf.metrics import classification_metrics
 from hf_musiclf.splits import grouped_folds
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 
 @pytest.fixture(autouse=True, scope="module")

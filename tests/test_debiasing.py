@@ -33,7 +33,7 @@ from hf_musiclf.losses import MixinGate, expert_statistics
 from hf_musiclf.models.loading import FAMILIES, load_classifier
 from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.stages import make_trainer
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 AST = "audio-spectrogram-transformer"
 WEAK = r"^the weak model \(--weak_model, --weak_model_config, --weak_layers\): "

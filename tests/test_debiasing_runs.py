@@ -30,7 +30,7 @@ from hf_musiclf.errors import UserError
 from hf_musiclf.experts import make_debiasing
 from hf_musiclf.report import save_model
 from hf_musiclf.runs import BYTES_A_PARAMETER
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 LOSSES = ("poe", "poe_ce", "learned_mixin", "mixture")
 # Gradients as they are, and no masks of dropout: what is drawn differs between one process and two, and by weak model.

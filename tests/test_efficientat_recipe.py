@@ -13,7 +13,7 @@ from hf_musiclf.models.efficientat import EfficientAtConfig, EfficientAtForAudio
 from hf_musiclf.models.feature_extraction_efficientat import EfficientAtFeatureExtractor
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.stages import train_head_first
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 NAME = "efficientat_gtzan"
 

@@ -22,7 +22,7 @@ from hf_musiclf.data.window_dataset import EvaluationWindows
 from hf_musiclf.embeddings import EmbeddingCache, without_backbone
 from hf_musiclf.features.ast import AstFeatures
 from hf_musiclf.inference import TrackClassifier
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 RATE = 16_000
 

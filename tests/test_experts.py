@@ -31,7 +31,7 @@ from hf_musiclf.experts import ABOUT_FILE, make_debiasing
 from hf_musiclf.files import write_whole
 from hf_musiclf.models.efficientat import EfficientAtModel
 from hf_musiclf.models.loading import load_classifier
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 STEPS_OF_ONE_EPOCH = 4  # 60 training tracks in batches of 16
 

@@ -21,7 +21,7 @@ from hf_musiclf.files import read_json
 from hf_musiclf.hub import publish_run
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.reach import hub_is_out_of_reach
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 ONE_STEP = dict(max_steps=1, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
 # Recipes whose model classes, with the AST of `finished`, are all that there are.

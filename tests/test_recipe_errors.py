@@ -9,7 +9,7 @@ from recipe_runs import RECIPE, Killed, data_flags, dies_in_step, flags, recipe
 
 from hf_musiclf.data.synthetic import write_corpus
 from hf_musiclf.errors import UserError
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 
 @pytest.mark.parametrize(

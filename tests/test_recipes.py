@@ -21,7 +21,7 @@ from hf_musiclf.data.window_dataset import collate_inputs
 from hf_musiclf.inference import TrackClassifier
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.probabilities import softmax
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 
 def predictions(folder, split="test"):
@@ -182,9 +182,9 @@ def test_the_same_seed_gives_the_same_numbers(finished, corpus, tmp_path):
 
 
 def test_workers_that_make_the_inputs_change_no_number(finished, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_musiclf.training.available_cores", lambda: 4)
+    monkeypatch.setattr("hf_musiclf.trainer.available_cores", lambda: 4)
     seen = tmp_path / "seen"  # a file: workers have a memory of their own
-    monkeypatch.setattr("hf_musiclf.training.collate_inputs", lambda *args: seen.touch() or collate_inputs(*args))
+    monkeypatch.setattr("hf_musiclf.trainer.collate_inputs", lambda *args: seen.touch() or collate_inputs(*args))
     _, report = finished
     found = recipe().main(flags(**data_flags(corpus), output_dir=tmp_path / "workers", dataloader_num_workers=1))
     assert seen.exists()

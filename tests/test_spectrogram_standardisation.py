@@ -9,7 +9,7 @@ from hf_musiclf.arguments import ModelArguments
 from hf_musiclf.models.cnn import CnnForAudioClassification
 from hf_musiclf.models.loading import load_classifier
 from hf_musiclf.models.standardisation import WINDOWS, set_standardisation
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 TOLD = "inputs are standardised by"
 

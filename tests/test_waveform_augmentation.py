@@ -22,7 +22,7 @@ from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, col
 from hf_musiclf.debiasing import Debiasing
 from hf_musiclf.errors import UserError
 from hf_musiclf.inference import TrackClassifier
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 from hf_musiclf.waveform_augmentation import AugmentedWindows, WaveformAugmentation
 
 RATE = 16_000

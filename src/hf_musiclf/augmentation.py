@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from hf_musiclf.arguments import RecipeTrainingArguments
+from hf_musiclf.errors import UserError
 
 
 def mask_spectrograms(
@@ -104,3 +106,12 @@ class BatchAugmentation:
         self._last_draw = (step, number)
         entropy = np.random.SeedSequence([self.args.seed, step, number, self.args.process_index])
         return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+
+
+def check_augmentation(features: Any, args: RecipeTrainingArguments) -> None:
+    """Raise UserError where batches are to be augmented in a way that these features do not go with."""
+    if args.augments_batches and not getattr(features, "spectrograms", True):
+        raise UserError(
+            "mixup_alpha, mask_bands and mask_frames are for spectrograms of frames and bands, which this model does "
+            "not take; leave them at 0 (it masks by itself: mask_time_prob of its config)"
+        )

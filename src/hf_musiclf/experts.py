@@ -30,7 +30,7 @@ from hf_musiclf.models.standardisation import set_standardisation
 from hf_musiclf.probabilities import softmax
 from hf_musiclf.reach import only_local
 from hf_musiclf.splits import grouped_folds
-from hf_musiclf.training import MusicTrainer
+from hf_musiclf.trainer import MusicTrainer
 
 FORMAT = 3  # of what is kept; a change trains anew
 ABOUT_FILE = "weak.json"

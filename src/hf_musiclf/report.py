@@ -20,7 +20,7 @@ from hf_musiclf.probabilities import mean_by_track, softmax
 from hf_musiclf.runs import MODEL_PART, Run
 
 if TYPE_CHECKING:
-    from hf_musiclf.training import MusicTrainer
+    from hf_musiclf.trainer import MusicTrainer
 
 PACKAGES = (
     "hf-musiclf", "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub",

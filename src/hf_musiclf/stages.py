@@ -5,15 +5,16 @@ from dataclasses import replace
 from accelerate.utils import release_memory
 
 from hf_musiclf.arguments import DataArguments, RecipeTrainingArguments
+from hf_musiclf.augmentation import check_augmentation
 from hf_musiclf.data.loading import cut_windows
 from hf_musiclf.data.tracks import Tracks
-from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows
+from hf_musiclf.data.window_dataset import EvaluationWindows, RandomWindows, check_shortest
 from hf_musiclf.debiasing import tell
 from hf_musiclf.experts import make_debiasing, weights_of
 from hf_musiclf.models.loading import FROM_SCRATCH, LoadedModel, quiet_transformers
 from hf_musiclf.models.standardisation import set_standardisation
 from hf_musiclf.runs import Run
-from hf_musiclf.training import MusicTrainer, check_augmentation, check_shortest
+from hf_musiclf.trainer import MusicTrainer
 
 # Of a head alone, on embeddings: what recipes/configs/head.yaml takes.
 HEAD_LEARNING_RATE = 3e-3

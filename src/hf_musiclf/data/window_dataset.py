@@ -1,7 +1,7 @@
 """Windows as rows: datasets of waveforms read by seeking, a window at a time. Workers only read and resample."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from hf_musiclf.audio import read_audio
 from hf_musiclf.data.tracks import TrackTable
+from hf_musiclf.errors import UserError
 from hf_musiclf.windows import evenly_spread, random_window_start, seconds_to_samples, window_starts
 
 
@@ -143,3 +144,19 @@ def collate_inputs(
     """`{"labels": (batch,), ...}`, with what `features` makes of the waveforms and lengths of `collate_windows`."""
     batch = collate_windows(items)
     return {"labels": batch["labels"], **features(batch["waveforms"], batch["lengths"])}
+
+
+def check_shortest(windows: Mapping[str, EvaluationWindows | RandomWindows], features: Any) -> None:
+    """Raise UserError, which names the track, where the shortest of a split is too short for the features.
+
+    Features ask for lengths on the CPU alone: a GPU would have to be waited for in every step. This asks once.
+    """
+    for part in windows.values():
+        lengths = part.samples_of_track
+        if len(lengths) and lengths.min() < part.window:
+            track = int(lengths.argmin())
+            try:
+                features(torch.zeros(1, int(lengths[track])), torch.from_numpy(lengths[[track]]))
+            except ValueError as error:
+                path = part.audio[int(part.rows[track])]["audio"]["path"] or part.track_names[track]
+                raise UserError(f"{path}: {error}; leave this track out") from error
