@@ -52,11 +52,13 @@ def describe_machine(*packages: str) -> dict[str, Any]:
     """Platform, processor, cores, load and the versions of Python and of `packages` (names as in pip).
 
     The load is the mean number of busy threads over the last minute: above 1 before the start, other programs share
-    the figures.
+    the figures. Libraries that LD_PRELOAD puts before the system's are named.
     """
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     machine = {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "load": load}
     machine |= {"python": platform.python_version()} | {package: version(package) for package in packages}
+    if preloaded := os.environ.get("LD_PRELOAD"):  # another allocator, say
+        machine["preloaded"] = " ".join(os.path.basename(library) for library in preloaded.replace(":", " ").split())
     if "soundfile" in packages:
         import soundfile
 

@@ -2,6 +2,7 @@
 
     python benchmarks/usual_way.py
     python benchmarks/usual_way.py --usual_workers 4 --repetitions 5 --output usual_way.json
+    python benchmarks/usual_way.py --validation_windows_per_track 1
     python benchmarks/usual_way.py --recordings 40 --seconds 420 --repetitions 1
     python benchmarks/usual_way.py --data_dir GTZAN_FOLDER --split_scheme random --epochs 30
 
@@ -96,6 +97,7 @@ def run_ours(data, optimisation, model, folder, args):
     """Seconds, and the predictions of the test tracks."""
     window = {"window_seconds": args.window_seconds, "eval_hop_seconds": args.window_seconds}
     flags = {**data, **window, **optimisation, "model": model, "dataloader_num_workers": args.workers}
+    flags |= {"validation_windows_per_track": args.validation_windows_per_track}
     flags |= {"cache_dir": folder / "cache", "output_dir": folder / "ours"}
     words = [f"--{name}={value}" for name, value in flags.items()]
     seconds, _ = run_timed([sys.executable, "recipes/ast_gtzan.py", *words], args)
@@ -171,6 +173,9 @@ def main(argv=None):
     parser.add_argument("--window_seconds", type=float, default=5.12, help="length of a model input")
     parser.add_argument("--epochs", type=int, default=10, help="of training")
     parser.add_argument("--batch", type=int, default=16, help="clips a step")
+    parser.add_argument(
+        "--validation_windows_per_track", type=int, default=20, help="of ours after every epoch; usual: the first, 1"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that read for ours, as the recipe has it")
     parser.add_argument("--usual_workers", type=int, nargs="+", default=[0, 2], help="the same for the usual way")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each, with other seeds")
