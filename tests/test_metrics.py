@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from hf_musiclf import metrics
 from hf_musiclf.intervals import BOOTSTRAPPED
-from hf_musiclf.metrics import classification_metrics, macro_roc, score_windows
+from hf_musiclf.metrics import choice_metrics, classification_metrics, macro_roc, score_windows
 from hf_musiclf.probabilities import softmax
 
 
@@ -51,6 +51,8 @@ def test_metrics_equal_scikit_learn(seed, n, n_classes, used):
     for name, column in zip(("precision", "recall", "f1", "support"), report, strict=True):
         assert [entry[name] for entry in scores["per_class"]] == pytest.approx(column.tolist())
     assert scores["n"] == n
+    few = choice_metrics(probabilities, labels)
+    assert few == {name: scores[name] for name in ("accuracy", "macro_f1", "log_loss")}
 
 
 @pytest.mark.parametrize("n_classes", [2, 5, 10])
