@@ -20,7 +20,6 @@ do is left out with the reason, also where memory runs out. --tiny tries the scr
 weights, whose speeds mean nothing.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -31,6 +30,8 @@ from machine import begin, make_parser, write_figures
 from matrix_peaks import peak_flops
 from reading import RecordingWindows
 from signals import write_recording
+
+from hf_musiclf.launching import available_cores
 
 FED, RECORDING_RATE = 0.95, 48_000
 
@@ -90,7 +91,7 @@ def time_feeding(name, loaded, steps, recording, args, device):
         return RecordingWindows(recording, args.minutes, rate, seconds, count)
 
     print(f"{name}, batches of {variant.batch}, {variant.precision}, {variant.attention}: {speed:.1f} from memory")
-    for workers in (workers for workers in args.workers if workers <= os.cpu_count()):
+    for workers in (workers for workers in args.workers if workers <= available_cores()):
         row = {"part": "workers", "model": name, **variant._asdict(), "workers": workers}
         row |= attempt(lambda n=workers: fed_speed(loaded, variant, windows(n), n, args, device), device)
         if "windows_per_second" in row:

@@ -30,6 +30,7 @@ from pathlib import Path
 from machine import begin, make_parser, write_figures
 
 from hf_musiclf.data.synthetic import write_corpus
+from hf_musiclf.launching import available_cores
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 PROCESSES = {"one": 1, "two": 2}
@@ -108,7 +109,7 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=16, help="windows a step, an even number")
     parser.add_argument("--num_train_epochs", type=int, default=5, help="epochs of each run")
     parser.add_argument("--artists", type=int, default=20, help="artists of each genre in the corpus")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of all processes together")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="threads of all processes together")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
     args = parser.parse_args(argv)
     if args.batch % 2:

@@ -1,5 +1,4 @@
 import csv
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -161,7 +160,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_callers_at_the_same_time_get_one_corpus_whatever_the_number_of_workers(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("hf_musiclf.data.synthetic.available_cores", lambda: 1)
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(lambda _: write_corpus(tmp_path / "corpus", **SMALL), range(2)))
     assert folders == [tmp_path / "corpus"] * 2 and list(tmp_path.iterdir()) == folders[:1]

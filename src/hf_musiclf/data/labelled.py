@@ -1,6 +1,5 @@
 """From labelled audio, wherever it lies, to a table of tracks: decoded once, grouped, with its split schemes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +18,7 @@ from hf_musiclf.data.tracks import (
     track_features,
 )
 from hf_musiclf.errors import UserError
+from hf_musiclf.launching import available_cores
 from hf_musiclf.splits import SPLITS
 
 LABEL_COLUMNS = ("label", "genre", "labels")
@@ -93,7 +93,7 @@ def _decoded(audio: datasets.Dataset) -> datasets.Dataset:
     return audio.map(
         _decoded_batch,
         batched=True,
-        batch_size=os.cpu_count(),  # decoded side by side, and all that memory holds of the audio
+        batch_size=available_cores(),  # decoded side by side, and all that memory holds of the audio
         fn_kwargs={"decoder": decoder_identity()},
         remove_columns=["audio"],
         features=datasets.Features({name: TRACK_COLUMNS[name] for name in DECODED_COLUMNS}),

@@ -1,7 +1,6 @@
 """The table of tracks that every source makes, and its splits."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import soundfile
 from hf_musiclf.audio import audio_fingerprint
 from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.errors import UserError
+from hf_musiclf.launching import available_cores
 from hf_musiclf.leakage import leakage_report
 from hf_musiclf.splits import count_labels, merge_groups
 
@@ -162,7 +162,7 @@ def decoded_batches(files: Iterable[Mapping[str, Any]], features: datasets.Featu
     its row with the reason in `error` and without its bytes.
     """
     files = iter(files)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         while batch := list(islice(files, BATCH_TRACKS)):
             rows = list(pool.map(decoded_row, batch))
             columns = {name: [row[name] for row in rows] for name in features}

@@ -1,6 +1,5 @@
 """Audio of MAESTRO's performances: which files are there and sound, told from their headers, or by decoding them."""
 
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from hf_musiclf.audio_readers import AudioError
 from hf_musiclf.data.maestro.files import WAYS_TO_DATA, Archive, Folder, MaestroTable, Performance
 from hf_musiclf.data.tracks import decoded_row
 from hf_musiclf.errors import UserError
+from hf_musiclf.launching import available_cores
 from hf_musiclf.zip_members import is_member_path, member_info, split_member_path
 
 # What people turn 100 GB of WAV into; tried in this order where the file that the table names is not there.
@@ -125,13 +125,13 @@ def _read_headers(table: MaestroTable, names: Mapping[Performance, str]) -> list
         found = {"duration": info.duration_seconds, "sampling_rate": info.sampling_rate, "audio_hash": fingerprint}
         return {**file, **found, "error": None}
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         rows = pool.map(row, names.items())
         return list(tqdm(rows, total=len(names), desc="Reading headers", unit="file", disable=None))
 
 
 def _decoded(table: MaestroTable, names: Mapping[Performance, str]) -> list[dict[str, Any]]:
     files = [_file(table, *item) for item in names.items()]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         rows = pool.map(decoded_row, files)
         return list(tqdm(rows, total=len(files), desc="Decoding audio", unit="file", disable=None))

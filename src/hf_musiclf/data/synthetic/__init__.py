@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from hf_musiclf.data.synthetic.score import compose, stream
 from hf_musiclf.data.synthetic.sound import Player, master
 from hf_musiclf.data.synthetic.styles import GENRES, LOWEST
 from hf_musiclf.errors import UserError
+from hf_musiclf.launching import available_cores
 
 __all__ = ["GENRES", "RENDERER", "compose", "render_track", "write_corpus"]
 
@@ -111,7 +111,7 @@ def _write(folder: Path, parameters: dict, plan: dict) -> None:
         soundfile.write(folder / path, samples, rate, subtype="PCM_16")
 
     # Threads: NumPy releases the interpreter in its long loops, and a process pool would re-import the caller's script
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         list(tqdm(pool.map(write_track, plan), total=len(plan), desc="Rendering synthetic music", unit="track"))
     with open(folder / "index.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
