@@ -105,6 +105,13 @@ def test_import_times_are_of_modules_own_time_by_package(shared):
     assert shared("start_up").by_package(told) == {"torch": 0.75, "transformers": 0.1}
 
 
+def test_what_is_preloaded_is_told_with_the_machine(shared, monkeypatch):
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    assert "preloaded" not in shared("machine").describe_machine()
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4:libother.so")
+    assert shared("machine").describe_machine()["preloaded"] == "libtcmalloc_minimal.so.4 libother.so"
+
+
 def test_figures_are_written_with_their_machine(shared, tmp_path):
     machine = shared("machine")
     args = machine.make_parser("What is fast.").parse_args(["--output", str(tmp_path / "new" / "figures.json")])
